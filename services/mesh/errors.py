@@ -1,30 +1,31 @@
 """What can go wrong, said once: each error has a reason, and one table gives its gRPC code and HTTP status.
 
-    SampanError
-    ├── InvalidArgument          400  field by field
-    │   ├── MalformedRequest
-    │   ├── UnknownQueryParameter
-    │   └── UnsupportedMediaType 415
-    ├── Unauthenticated          401
-    │   ├── TokenMissing
-    │   ├── TokenInvalid
-    │   └── TokenExpired
-    ├── PermissionDenied         403
-    │   ├── CallerNotAllowed
-    │   └── PolicyMissing
-    ├── NotFound                 404
-    ├── RouteNotFound            404
-    ├── AlreadyExists            409
-    ├── FailedPrecondition       409
-    ├── RequestTooLarge          413
-    ├── RateLimited              429
-    ├── Unavailable              503
-    ├── DeadlineExceeded         504
-    └── Internal                 500
+SampanError
+├── InvalidArgument          400  field by field
+│   ├── MalformedRequest
+│   ├── UnknownQueryParameter
+│   └── UnsupportedMediaType 415
+├── Unauthenticated          401
+│   ├── TokenMissing
+│   ├── TokenInvalid
+│   └── TokenExpired
+├── PermissionDenied         403
+│   ├── CallerNotAllowed
+│   └── PolicyMissing
+├── NotFound                 404
+├── RouteNotFound            404
+├── AlreadyExists            409
+├── FailedPrecondition       409
+├── RequestTooLarge          413
+├── RateLimited              429
+├── Unavailable              503
+├── DeadlineExceeded         504
+└── Internal                 500
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -146,17 +147,21 @@ class RequestTooLarge(SampanError):
 
 
 class RateLimited(SampanError):
-    """Too many calls; `seconds` is how long until there is room for one."""
+    """Too many calls: over `calls` in their time; `seconds` is how long until there is room for one."""
 
     reason = "RATE_LIMITED"
     detail = "too many calls: wait a little"
 
-    def __init__(self, seconds: float | None = None) -> None:
+    def __init__(self, *, calls: int = 0, seconds: float | None = None) -> None:
+        self.calls = calls
         self.seconds = seconds
-        super().__init__(None if seconds is None else f"too many calls: wait {max(1, round(seconds))} s")
+        super().__init__(None if seconds is None else f"too many calls: wait {max(1, math.ceil(seconds))} s")
 
     def retry_after(self) -> float | None:
         return self.seconds
+
+    def metadata(self) -> dict[str, str]:
+        return {"limit": str(self.calls)} if self.calls else {}
 
 
 class Unavailable(SampanError):

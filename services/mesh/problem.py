@@ -8,7 +8,7 @@ import math
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
-from services.mesh.errors import SampanError, status_of
+from services.mesh.errors import RateLimited, SampanError, status_of
 
 # Metadata by which a service tells the edge's Lua what a REST client shall see.
 HTTP_CODE_HEADER = "x-http-code"
@@ -38,7 +38,9 @@ def rpc_status(error: SampanError, trace_id: str) -> status_pb2.Status:
     return status_pb2.Status(code=status_of(type(error)).number, message=error.detail, details=details)
 
 
-def _pack(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo) -> any_pb2.Any:
+def _pack(
+    message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo,
+) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message)
     return packed
@@ -68,5 +70,8 @@ def rest_headers(error: SampanError, trace_id: str, path: str) -> list[tuple[str
     headers = [(HTTP_CODE_HEADER, str(status_of(type(error)).http)), (PROBLEM_HEADER, body)]
     seconds = error.retry_after()
     if seconds is not None:
-        headers.append(("retry-after", str(max(1, math.ceil(seconds)))))
+        wait = str(max(1, math.ceil(seconds)))
+        headers += [("retry-after", wait), ("ratelimit-remaining", "0"), ("ratelimit-reset", wait)]
+    if isinstance(error, RateLimited) and error.calls:
+        headers.append(("ratelimit-limit", str(error.calls)))
     return headers

@@ -118,7 +118,9 @@ def main(arguments: list[str]) -> int:
         if check:
             changed = differences(fresh, GEN)
             for name in changed:
-                print(f"gen: gen/{name} is not what proto/ says: run ./scripts/gen and commit", file=sys.stderr)
+                print(
+                    f"gen: gen/{name} is not what proto/ says: run ./scripts/gen and commit", file=sys.stderr
+                )
             return 1 if changed else 0
         shutil.rmtree(GEN, ignore_errors=True)
         GEN.mkdir()

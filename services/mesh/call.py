@@ -1,0 +1,71 @@
+"""One call as handlers see it: who calls, in whose name, until when, and what REST shall be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.mesh.errors import TokenMissing
+from services.mesh.policy import Method
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A signed-in person, as a verified access token says. `expires` in seconds since the epoch."""
+
+    id: str
+    session_id: str
+    token_id: str
+    roles: frozenset[str]
+    expires: float
+
+
+class Call:
+    """What the chain knows of one call. Handlers get it as their second argument."""
+
+    __slots__ = (
+        "address",
+        "caller",
+        "created_location",
+        "http_code",
+        "metadata",
+        "method",
+        "path",
+        "started",
+        "trace_id",
+        "user",
+    )
+
+    def __init__(self, method: Method, metadata: dict[str, str | bytes]) -> None:
+        self.method = method
+        self.metadata = metadata
+        # Name in the client certificate of who calls: `edge` or a service.
+        self.caller = ""
+        # Address of the client: behind the edge that which it saw.
+        self.address = ""
+        # The path of a REST request, empty through the other doors.
+        self.path = ""
+        self.user: User | None = None
+        self.trace_id = ""
+        self.started = 0.0
+        self.http_code = 0
+        self.created_location = ""
+
+    def text(self, key: str) -> str:
+        """A metadata value, or the empty string."""
+        value = self.metadata.get(key, "")
+        return value if isinstance(value, str) else ""
+
+    def require_user(self) -> User:
+        """The signed-in person. Raises TokenMissing when there is none."""
+        if self.user is None:
+            raise TokenMissing
+        return self.user
+
+    def created(self, location: str) -> None:
+        """Says that something new stands at a path: REST answers 201 with `Location`."""
+        self.http_code = 201
+        self.created_location = location
+
+    def answer_with(self, http_code: int) -> None:
+        """Sets the HTTP status that REST shows for a good answer."""
+        self.http_code = http_code

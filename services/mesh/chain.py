@@ -1,0 +1,278 @@
+"""The interceptor chain: what happens around every call, as one named list for all four arities.
+
+It is one composed function, not one grpc.aio interceptor a step, since each of those costs a coroutine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+import protovalidate
+from google.protobuf.message import DecodeError, Message
+from structlog.typing import FilteringBoundLogger
+
+from services.mesh import problem
+from services.mesh.auth import TokenVerifier
+from services.mesh.call import Call
+from services.mesh.errors import (
+    CallerNotAllowed,
+    DeadlineExceeded,
+    Internal,
+    InvalidArgument,
+    MalformedRequest,
+    PermissionDenied,
+    PolicyMissing,
+    RequestTooLarge,
+    SampanError,
+    Violation,
+    status_of,
+)
+from services.mesh.policy import Access, Method, Scope
+from services.mesh.ratelimit import RateLimiter
+from services.mesh.tls import caller_name
+
+# The name in the certificate of the edge: what it says of a client is believed.
+EDGE = "edge"
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Step = Callable[[Call, Context], Awaitable[None] | None]
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_REQUEST_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+class Chain:
+    """Runs `steps` before a handler, reads and validates requests, turns every error into a clean answer."""
+
+    def __init__(
+        self,
+        *,
+        verifier: TokenVerifier,
+        limiter: RateLimiter,
+        log: FilteringBoundLogger,
+        max_request_bytes: int,
+        slow_seconds: float = 0.5,
+        sample: int = 100,
+    ) -> None:
+        self._verifier = verifier
+        self._limiter = limiter
+        self._log = log
+        self._max_request_bytes = max_request_bytes
+        self._slow_seconds = slow_seconds
+        self._sample = sample
+        self._validator = protovalidate.Validator()
+        # The order matters: policy before tokens, so that a method without a policy says so to everybody;
+        # tokens before limits, so that one person's calls are not another's.
+        self.steps: tuple[tuple[str, Step], ...] = (
+            ("trace", self._trace),
+            ("caller", self._caller),
+            ("policy", self._policy),
+            ("token", self._token),
+            ("role", self._role),
+            ("limits", self._limits),
+        )
+        self._run = tuple(step for _, step in self.steps)
+
+    # Steps before the request is read.
+
+    def _trace(self, call: Call, _: Context) -> None:
+        found = _TRACEPARENT.fullmatch(call.text("traceparent"))
+        if found:
+            call.trace_id = found.group(1)
+            return
+        request_id = call.text("x-request-id")
+        call.trace_id = (
+            request_id.replace("-", "") if _REQUEST_ID.fullmatch(request_id) else secrets.token_hex(16)
+        )
+
+    def _caller(self, call: Call, context: Context) -> None:
+        call.caller = caller_name(context.auth_context())
+        if call.caller == EDGE:
+            # The edge appends the address it saw; what stands before it was said by the client.
+            call.address = call.text("x-forwarded-for").rpartition(",")[2].strip()
+            call.path = call.text("x-envoy-original-path")
+        else:
+            call.address = context.peer().rpartition(":")[0]
+
+    def _policy(self, call: Call, _: Context) -> None:
+        method = call.method
+        if method.access is Access.MISSING:
+            raise PolicyMissing
+        if method.access is Access.SERVICE and call.caller not in method.callers:
+            raise CallerNotAllowed
+
+    def _token(self, call: Call, _: Context) -> Awaitable[None] | None:
+        access = call.method.access
+        if access is Access.PUBLIC or access is Access.SERVICE:
+            return None
+        call.user = self._verifier.remembered(call.text("authorization"))
+        return None if call.user is not None else self._verify(call)
+
+    async def _verify(self, call: Call) -> None:
+        call.user = await self._verifier.verify(call.text("authorization"))
+
+    def _role(self, call: Call, _: Context) -> None:
+        if call.method.access is Access.ADMIN and "admin" not in call.require_user().roles:
+            raise PermissionDenied("this needs the role admin")
+
+    def _limits(self, call: Call, _: Context) -> None:
+        for limit in call.method.limits:
+            key = call.require_user().id if limit.scope is Scope.USER else call.address
+            self._limiter.take(call.method.path, key, limit.calls, limit.seconds)
+
+    # Reading.
+
+    def read(self, method: Method, raw: bytes) -> Message:
+        """Parses and validates one request. Raises RequestTooLarge, MalformedRequest or InvalidArgument."""
+        if len(raw) > self._max_request_bytes:
+            raise RequestTooLarge(f"the request is over {self._max_request_bytes} bytes")
+        try:
+            request = method.request.FromString(raw)
+        except DecodeError as error:
+            raise MalformedRequest from error
+        violations = self._validator.collect_violations(request)
+        if violations:
+            raise InvalidArgument(
+                "some fields break their rules: see errors",
+                violations=tuple(_violation(violation) for violation in violations),
+            )
+        return request
+
+    # Around a call.
+
+    async def enter(self, method: Method, context: Context) -> Call:
+        """Runs the steps. Answers with an error itself when one of them refuses."""
+        call = Call(method, dict(context.invocation_metadata() or ()))
+        call.started = time.perf_counter()
+        try:
+            for step in self._run:
+                waiting = step(call, context)
+                if waiting is not None:
+                    await waiting
+        except SampanError as error:
+            await self.fail(call, context, error)
+        return call
+
+    async def leave(self, call: Call, context: Context) -> None:
+        """Says what REST shall be told of a good answer, and logs the slow and a sample."""
+        if call.http_code and call.path:
+            headers = [(problem.HTTP_CODE_HEADER, str(call.http_code))]
+            if call.created_location:
+                headers.append(("location", call.created_location))
+            await context.send_initial_metadata(tuple(headers))
+        seconds = time.perf_counter() - call.started
+        if seconds > self._slow_seconds or random.randrange(self._sample) == 0:  # noqa: S311 - a sample
+            self._access(call, "OK", seconds)
+
+    async def fail(self, call: Call, context: Context, error: BaseException) -> NoReturn:
+        """Ends the call with an error that its caller may see."""
+        shown = self._shown(call, error)
+        self._access(call, shown.reason, time.perf_counter() - call.started)
+        trailing: list[tuple[str, str | bytes]] = [
+            ("grpc-status-details-bin", problem.rpc_status(shown, call.trace_id).SerializeToString())
+        ]
+        if call.path:
+            trailing += problem.rest_headers(shown, call.trace_id, call.path)
+        await context.abort(status_of(type(shown)).code, shown.detail, tuple(trailing))
+        raise AssertionError("abort raises")
+
+    def _shown(self, call: Call, error: BaseException) -> SampanError:
+        if isinstance(error, SampanError):
+            return error
+        if isinstance(error, TimeoutError):
+            return DeadlineExceeded()
+        self._log.error("call.crashed", method=call.method.path, trace_id=call.trace_id, exc_info=error)
+        return Internal()
+
+    def _access(self, call: Call, reason: str, seconds: float) -> None:
+        self._log.info(
+            "call",
+            method=call.method.path,
+            caller=call.caller,
+            user=call.user.id if call.user else "",
+            reason=reason,
+            ms=round(seconds * 1000, 2),
+            trace_id=call.trace_id,
+        )
+
+    def deadline(self, method: Method, context: Context) -> asyncio.Timeout:
+        """The contract's deadline; none when the caller's own is as short, since gRPC keeps that one."""
+        remaining = context.time_remaining()
+        if method.deadline is None or (remaining is not None and remaining <= method.deadline):
+            return asyncio.timeout(None)
+        return asyncio.timeout(method.deadline)
+
+
+def _violation(violation: protovalidate.Violation) -> Violation:
+    told = violation.proto
+    names = []
+    for element in told.field.elements if told.field else ():
+        index = element.subscript
+        names.append(element.field_name + (f"[{index.value}]" if index is not None else ""))
+    return Violation(".".join(names), told.rule_id, told.message or told.rule_id)
+
+
+Handler = Callable[..., Any]
+
+
+def rpc_handler(chain: Chain, method: Method, handler: Handler) -> grpc.RpcMethodHandler[Any, Any]:
+    """The gRPC handler of a method: the chain around a servicer's function, on raw bytes both ways.
+
+    `handler(request, call)` is a coroutine function, or an async generator function when the method streams
+    its answers; a method that streams its requests gets an async iterator of them.
+    """
+    if method.server_streaming:
+        stream = _streaming(chain, method, handler)
+        if method.client_streaming:
+            return grpc.stream_stream_rpc_method_handler(stream)
+        return grpc.unary_stream_rpc_method_handler(stream)
+    unary = _unary(chain, method, handler)
+    if method.client_streaming:
+        return grpc.stream_unary_rpc_method_handler(unary)
+    return grpc.unary_unary_rpc_method_handler(unary)
+
+
+def _input(chain: Chain, method: Method, raw: Any) -> Any:
+    if not method.client_streaming:
+        return chain.read(method, raw)
+
+    async def requests() -> AsyncIterator[Message]:
+        async for one in raw:
+            yield chain.read(method, one)
+
+    return requests()
+
+
+def _unary(chain: Chain, method: Method, handler: Handler) -> Handler:
+    async def run(raw: Any, context: Context) -> bytes:
+        call = await chain.enter(method, context)
+        try:
+            async with chain.deadline(method, context):
+                response: Message = await handler(_input(chain, method, raw), call)
+            answer = response.SerializeToString()
+            await chain.leave(call, context)
+        except Exception as error:
+            await chain.fail(call, context, error)
+        return answer
+
+    return run
+
+
+def _streaming(chain: Chain, method: Method, handler: Handler) -> Handler:
+    async def run(raw: Any, context: Context) -> AsyncIterator[bytes]:
+        call = await chain.enter(method, context)
+        try:
+            async for response in handler(_input(chain, method, raw), call):
+                yield response.SerializeToString()
+            await chain.leave(call, context)
+        except Exception as error:
+            await chain.fail(call, context, error)
+
+    return run

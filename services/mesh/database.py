@@ -1,0 +1,97 @@
+"""The database of one service: engine, pool, transactions, and driver errors turned into ours."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from services.mesh.errors import Unavailable
+
+# SQLSTATE classes that say the server or the way to it is in trouble, not the statement:
+# connection exception, insufficient resources, operator intervention, system error.
+_SERVER_TROUBLE = ("08", "53", "57", "58")
+# What waiting for a lock or for a slot ends with.
+_TIMED_OUT = ("55P03", "57014")
+
+
+def sqlalchemy_url(url: str) -> str:
+    """The URL with the driver that SQLAlchemy needs to be told."""
+    return url.replace("postgresql://", "postgresql+asyncpg://", 1).replace(
+        "postgres://", "postgresql+asyncpg://", 1
+    )
+
+
+def sqlstate(error: BaseException) -> str:
+    """The SQLSTATE of an error or of what caused it, or the empty string."""
+    seen: BaseException | None = error
+    while seen is not None:
+        state = getattr(seen, "sqlstate", None)
+        if isinstance(state, str):
+            return state
+        seen = getattr(seen, "orig", None) or seen.__cause__
+    return ""
+
+
+def constraint(error: BaseException) -> str:
+    """The name of the constraint that a statement broke, or the empty string."""
+    seen: BaseException | None = error
+    while seen is not None:
+        name = getattr(seen, "constraint_name", None)
+        if isinstance(name, str):
+            return name
+        seen = getattr(seen, "orig", None) or seen.__cause__
+    return ""
+
+
+def is_trouble(error: BaseException) -> bool:
+    """Whether the database could not be reached or could not work, so that another try may succeed."""
+    if isinstance(error, (OSError, PoolTimeout, TimeoutError, asyncpg.InterfaceError, InterfaceError)):
+        return True
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    state = sqlstate(error)
+    return state[:2] in _SERVER_TROUBLE or state in _TIMED_OUT
+
+
+class Database:
+    """Connections of one role to one database.
+
+    `timeout` bounds, in seconds, connecting, waiting for a free connection and each statement.
+    """
+
+    def __init__(self, url: str, *, pool: int, timeout: float, name: str) -> None:
+        self._engine = create_async_engine(
+            sqlalchemy_url(url),
+            pool_size=pool,
+            max_overflow=0,
+            pool_timeout=timeout,
+            pool_use_lifo=True,
+            connect_args={
+                "timeout": timeout,
+                "command_timeout": timeout,
+                "server_settings": {"application_name": name},
+            },
+        )
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction: committed at the end of the block, rolled back when it raises.
+
+        Raises Unavailable when the database cannot be reached or is in trouble.
+        """
+        try:
+            async with self._engine.begin() as connection:
+                yield connection
+        except Exception as error:
+            if is_trouble(error):
+                raise Unavailable from error
+            raise
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._engine.dispose()

@@ -1,0 +1,57 @@
+"""What a process and its services are told by environment variables, stated once with their defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class MeshSettings(BaseSettings):
+    """Settings of the whole process: SAMPAN_<NAME>."""
+
+    model_config = SettingsConfigDict(env_prefix="SAMPAN_", env_file=".env", extra="ignore", frozen=True)
+
+    environment: Literal["development", "production"] = "development"
+    # Name and address of every service, as the topology says.
+    peers: dict[str, list[str]] = Field(default_factory=dict)
+    # Host and port of the servers that have no contract of ours.
+    parts: dict[str, tuple[str, int]] = Field(default_factory=dict)
+    # Multiplies calls-per-time limits only; load tests raise it.
+    rate_limit_scale: float = Field(default=1.0, gt=0, le=1_000_000)
+    # Who issues access tokens and for whom: claims `iss` and `aud`.
+    token_issuer: str = "sampan"  # noqa: S105 - a name, not a secret
+    token_audience: str = "sampan"  # noqa: S105 - a name, not a secret
+    # Clocks of different machines may differ by this many seconds.
+    token_leeway: float = Field(default=5.0, ge=0, le=60)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    # Calls slower than this many seconds are logged, and one in `log_sample` of the others.
+    log_slow_seconds: float = Field(default=0.5, gt=0)
+    log_sample: int = Field(default=100, ge=1)
+    # After NOT_SERVING: seconds that balancers get to notice, and that running calls get to end.
+    drain_notice_seconds: float = Field(default=1.5, ge=0)
+    drain_grace_seconds: float = Field(default=10.0, ge=0)
+
+
+class ServiceSettings(BaseSettings):
+    """Settings that every service has: SAMPAN_<SERVICE>_<NAME>; a service's subclass sets the prefix."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+
+    # Address of the gRPC server; port 0 picks a free one.
+    listen: str = "127.0.0.1:0"
+    # Certificate with SPIFFE URI and DNS name, its key, and the authority that callers must come from.
+    tls_cert: Path
+    tls_key: Path
+    tls_ca: Path
+    # One request, in bytes.
+    max_request_bytes: int = Field(default=1_048_576, ge=1024)
+    database_url: SecretStr | None = None
+    # Connections to the database, at most.
+    database_pool: int = Field(default=8, ge=1, le=100)
+    # Seconds to wait for a connection or for the server to answer one statement.
+    database_timeout: float = Field(default=4.0, gt=0)
+    redis_url: SecretStr | None = None
+    nats_url: SecretStr | None = None

@@ -1,0 +1,57 @@
+"""Secrets of one home: generated once, kept in one file that only its owner can read."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets as random
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+
+from services.stack.files import write_private
+from services.stack.home import Home
+
+FILE = "secrets.json"
+
+
+@dataclass(slots=True)
+class Secrets:
+    """Passwords by the name of their role or user; keys as base64."""
+
+    postgres_superuser: str = ""
+    postgres_roles: dict[str, str] = field(default_factory=dict)
+    nats_users: dict[str, str] = field(default_factory=dict)
+    redis_users: dict[str, str] = field(default_factory=dict)
+    identity_master_key: str = ""
+
+
+def new_password() -> str:
+    """192 bits that need no quoting in URLs, SQL or configuration files."""
+    return random.token_hex(24)
+
+
+def new_master_key() -> str:
+    return base64.b64encode(os.urandom(32)).decode()
+
+
+def load_or_make(home: Home, services: Iterable[str]) -> Secrets:
+    """Reads the home's secrets, generating those that are missing (all at first; later a new service's)."""
+    path = home / FILE
+    known = Secrets(**json.loads(path.read_text())) if path.exists() else Secrets()
+    before = asdict(known)
+    complete(known, services)
+    if asdict(known) != before:
+        write_private(path, json.dumps(asdict(known), indent=1) + "\n", durable=True)
+    return known
+
+
+def complete(secrets: Secrets, services: Iterable[str]) -> None:
+    """Fills what is missing and leaves alone what is there."""
+    secrets.postgres_superuser = secrets.postgres_superuser or new_password()
+    secrets.identity_master_key = secrets.identity_master_key or new_master_key()
+    for service in services:
+        for role in (service, f"{service}_owner"):
+            secrets.postgres_roles.setdefault(role, new_password())
+        secrets.nats_users.setdefault(service, new_password())
+        secrets.redis_users.setdefault(service, new_password())
