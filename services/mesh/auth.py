@@ -25,8 +25,16 @@ _SEGMENT = re.compile(r"[A-Za-z0-9_-]+")
 class Keys(Protocol):
     """Where public keys come from: identity's own table, or its JWKS."""
 
-    async def find(self, kid: str) -> Ed25519PublicKey | None:
+    async def find(self, kid: str, /) -> Ed25519PublicKey | None:
         """The key of an id, or None when nobody has it. May ask over the network, rarely."""
+
+
+class NoKeys:
+    """For services that ask nobody for a token: no token is valid."""
+
+    async def find(self, _kid: str, /) -> Ed25519PublicKey | None:
+        """Nothing."""
+        return None
 
 
 def canonical(token: str) -> bool:

@@ -1,0 +1,100 @@
+"""The keys that access tokens are signed with: made on first use, private halves sealed in the database."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from services.identity import repository
+from services.identity.repository import StoredKey
+from services.mesh.clock import Clock
+from services.mesh.database import Database
+from services.mesh.vault import Vault, seal, unseal
+
+# An unknown key id asks the database again, but not more often than this, in seconds.
+_RELOAD_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """An Ed25519 key pair. `kid` is the RFC 7638 thumbprint of the public half."""
+
+    kid: str
+    private: Ed25519PrivateKey
+    public: Ed25519PublicKey
+
+
+def base64url(raw: bytes) -> str:
+    """base64url without padding."""
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def thumbprint(public: bytes) -> str:
+    """The RFC 7638 thumbprint of an Ed25519 public key."""
+    canonical = f'{{"crv":"Ed25519","kty":"OKP","x":"{base64url(public)}"}}'
+    return base64url(hashlib.sha256(canonical.encode()).digest())
+
+
+class KeyRing:
+    """All signing keys, newest first. `load` before use."""
+
+    def __init__(self, database: Database, vault: Vault, clock: Clock) -> None:
+        self._database = database
+        self._key_id = vault.key_id
+        self._sealing = vault.derive("signing-keys")
+        self._clock = clock
+        self._keys: tuple[SigningKey, ...] = ()
+        self._loaded_at = 0.0
+
+    async def load(self) -> None:
+        """Reads the keys, and makes the first when there is none. Safe in several processes at once."""
+        async with self._database.transaction() as connection:
+            stored = await repository.all_signing_keys(connection)
+            if not stored:
+                await repository.lock_signing_keys(connection)
+                stored = await repository.all_signing_keys(connection)
+            if not stored:
+                stored = [self._make()]
+                await repository.insert_signing_key(connection, stored[0])
+        self._keys = tuple(self._open(key) for key in stored)
+        self._loaded_at = self._clock()
+
+    @property
+    def newest(self) -> SigningKey:
+        """The key to sign with."""
+        return self._keys[0]
+
+    @property
+    def all(self) -> tuple[SigningKey, ...]:
+        """Every key that tokens may still be signed with."""
+        return self._keys
+
+    async def find(self, kid: str) -> Ed25519PublicKey | None:
+        """The public key of an id, or None; looks again at the database for one it does not know."""
+        found = self._find(kid)
+        if found is None and self._clock() - self._loaded_at >= _RELOAD_SECONDS:
+            await self.load()
+            found = self._find(kid)
+        return found
+
+    def _find(self, kid: str) -> Ed25519PublicKey | None:
+        return next((key.public for key in self._keys if key.kid == kid), None)
+
+    def _make(self) -> StoredKey:
+        private = Ed25519PrivateKey.generate()
+        public = private.public_key().public_bytes_raw()
+        kid = thumbprint(public)
+        sealed = seal(self._sealing, self._key_id, private.private_bytes_raw(), _place(kid))
+        return StoredKey(kid, public, sealed)
+
+    def _open(self, key: StoredKey) -> SigningKey:
+        raw = unseal(self._sealing, key.sealed, _place(key.kid))
+        private = Ed25519PrivateKey.from_private_bytes(raw)
+        return SigningKey(key.kid, private, private.public_key())
+
+
+def _place(kid: str) -> str:
+    return f"signing_keys.sealed:{kid}"

@@ -1,0 +1,172 @@
+"""All SQL of identity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, and_, func, insert, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.identity.domain import IdentifierKind, Session
+from services.identity.models import accounts, identifiers, person_keys, sessions, signing_keys
+
+# Advisory lock under which the first signing key is made.
+_KEYS_LOCK = 0x5A4D_0001
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAccount:
+    """An account as it lies in the tables: e-mail and phone sealed, the person's key wrapped."""
+
+    row: Row[Any]
+    wrapped_key: bytes | None
+    sealed: dict[IdentifierKind, bytes]
+
+    @property
+    def password_hash(self) -> str | None:
+        """The hash to verify a password against; None when there is no password."""
+        found: str | None = self.row.password_hash
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class StoredIdentifier:
+    """An identifier as it is written."""
+
+    kind: IdentifierKind
+    lookup: bytes
+    lookup_key_id: int
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """A signing key: public in the clear, private sealed."""
+
+    kid: str
+    public: bytes
+    sealed: bytes
+
+
+async def insert_account(
+    connection: AsyncConnection, *, account_id: UUID, username: str, display_name: str, password_hash: str
+) -> bool:
+    """Makes an account. False when the user name is taken."""
+    done = await connection.execute(
+        upsert(accounts)
+        .values(id=account_id, username=username, display_name=display_name, password_hash=password_hash)
+        .on_conflict_do_nothing(constraint="accounts_username_key")
+    )
+    return done.rowcount == 1
+
+
+async def insert_person_key(connection: AsyncConnection, account_id: UUID, wrapped: bytes) -> None:
+    """Keeps a person's data key."""
+    await connection.execute(insert(person_keys).values(account_id=account_id, wrapped=wrapped))
+
+
+async def insert_identifiers(
+    connection: AsyncConnection, account_id: UUID, found: Sequence[StoredIdentifier]
+) -> None:
+    """Writes e-mail and phone of an account, unproven."""
+    if found:
+        await connection.execute(
+            insert(identifiers),
+            [
+                {
+                    "account_id": account_id,
+                    "kind": one.kind.value,
+                    "lookup": one.lookup,
+                    "lookup_key_id": one.lookup_key_id,
+                    "sealed": one.sealed,
+                }
+                for one in found
+            ],
+        )
+
+
+def _accounts() -> Any:
+    """Accounts with their key, and their identifiers as one JSON-free pair of columns each."""
+    email = identifiers.alias("email")
+    phone = identifiers.alias("phone")
+    return (
+        select(accounts, person_keys.c.wrapped, email.c.sealed.label("email"), phone.c.sealed.label("phone"))
+        .outerjoin(person_keys, person_keys.c.account_id == accounts.c.id)
+        .outerjoin(email, and_(email.c.account_id == accounts.c.id, email.c.kind == "email"))
+        .outerjoin(phone, and_(phone.c.account_id == accounts.c.id, phone.c.kind == "phone"))
+    )
+
+
+def _stored(row: Row[Any]) -> StoredAccount:
+    sealed = {IdentifierKind.EMAIL: row.email, IdentifierKind.PHONE: row.phone}
+    return StoredAccount(row, row.wrapped, {kind: value for kind, value in sealed.items() if value})
+
+
+async def account_by_id(connection: AsyncConnection, account_id: UUID) -> StoredAccount | None:
+    """One account, or None."""
+    row = (await connection.execute(_accounts().where(accounts.c.id == account_id))).one_or_none()
+    return None if row is None else _stored(row)
+
+
+async def account_by_username(connection: AsyncConnection, username: str) -> StoredAccount | None:
+    """One account, or None."""
+    row = (await connection.execute(_accounts().where(accounts.c.username == username))).one_or_none()
+    return None if row is None else _stored(row)
+
+
+async def accounts_by_identifier(
+    connection: AsyncConnection, kind: IdentifierKind, lookup: bytes, limit: int
+) -> list[StoredAccount]:
+    """Accounts that claim an e-mail or phone: the one that proved it first, then the newest claims."""
+    claim = identifiers.alias("claim")
+    rows = await connection.execute(
+        _accounts()
+        .join(claim, claim.c.account_id == accounts.c.id)
+        .where(claim.c.kind == kind.value, claim.c.lookup == lookup)
+        .order_by(claim.c.proven_at.is_(None), claim.c.created_at.desc())
+        .limit(limit)
+    )
+    return [_stored(row) for row in rows]
+
+
+async def set_password_hash(connection: AsyncConnection, account_id: UUID, password_hash: str) -> None:
+    """Replaces a password's hash."""
+    await connection.execute(
+        update(accounts)
+        .where(accounts.c.id == account_id)
+        .values(password_hash=password_hash, updated_at=func.now())
+    )
+
+
+async def insert_session(connection: AsyncConnection, session: Session) -> None:
+    """Keeps a new session."""
+    await connection.execute(
+        insert(sessions).values(
+            id=session.id,
+            account_id=session.account_id,
+            generation=session.generation,
+            salt=session.salt,
+            rotated_at=session.rotated_at,
+            refresh_expires_at=session.refresh_expires_at,
+        )
+    )
+
+
+async def all_signing_keys(connection: AsyncConnection) -> list[StoredKey]:
+    """All signing keys, newest first."""
+    rows = await connection.execute(select(signing_keys).order_by(signing_keys.c.created_at.desc()))
+    return [StoredKey(row.kid, row.public, row.sealed) for row in rows]
+
+
+async def lock_signing_keys(connection: AsyncConnection) -> None:
+    """Lets one process at a time make a signing key, until the end of the transaction."""
+    await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _KEYS_LOCK})
+
+
+async def insert_signing_key(connection: AsyncConnection, key: StoredKey) -> None:
+    """Keeps a new signing key."""
+    await connection.execute(insert(signing_keys).values(kid=key.kid, public=key.public, sealed=key.sealed))

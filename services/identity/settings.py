@@ -1,0 +1,30 @@
+"""Settings and limits of identity: SAMPAN_IDENTITY_<NAME>."""
+
+from __future__ import annotations
+
+from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from services.mesh.settings import ServiceSettings
+
+
+class IdentitySettings(ServiceSettings):
+    """Times in seconds."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SAMPAN_IDENTITY_", env_file=".env", extra="ignore", frozen=True
+    )
+
+    database_url: SecretStr
+    # 32 bytes in base64; everything that is encrypted or hashed with a key here hangs on it.
+    master_key: SecretStr
+    access_token_seconds: int = Field(default=900, ge=30, le=86_400)
+    refresh_token_seconds: int = Field(default=7 * 86_400, ge=60)
+    # argon2id; the defaults are the first recommendation of OWASP.
+    argon2_memory_kib: int = Field(default=19_456, ge=8)
+    argon2_passes: int = Field(default=2, ge=1)
+    argon2_lanes: int = Field(default=1, ge=1)
+    # Passwords hashed at once; each takes a core for some 20 ms.
+    password_threads: int = Field(default=2, ge=1, le=64)
+    # Accounts that claim the same unproven e-mail or phone and are tried at a sign-in by it, newest first.
+    unproven_claims_tried: int = Field(default=3, ge=1, le=10)

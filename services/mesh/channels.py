@@ -1,0 +1,42 @@
+"""Channels to other services: mTLS, several addresses, balanced."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.mesh.settings import ServiceSettings
+from services.mesh.tls import channel_credentials, server_name
+
+_SERVICE_CONFIG = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
+
+
+def channel(addresses: Sequence[str], service: str, settings: ServiceSettings) -> grpc.aio.Channel:
+    """A channel to a service, under the certificate of the one whose settings these are.
+
+    `addresses` are `host:port`; calls go to them in turn. The server must have the service's DNS name.
+    """
+    return grpc.aio.secure_channel(
+        f"ipv4:{','.join(addresses)}",
+        channel_credentials(settings.tls_cert, settings.tls_key, settings.tls_ca),
+        options=(
+            ("grpc.ssl_target_name_override", server_name(service)),
+            ("grpc.service_config", _SERVICE_CONFIG),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+        ),
+    )
+
+
+async def is_serving(opened: grpc.aio.Channel, timeout: float) -> bool:
+    """Whether the service at a channel says SERVING within `timeout` seconds. Does not raise."""
+    try:
+        answer = await health_pb2_grpc.HealthStub(opened).Check(
+            health_pb2.HealthCheckRequest(), timeout=timeout
+        )
+    except grpc.RpcError:
+        return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

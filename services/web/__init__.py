@@ -1,0 +1,1 @@
+"""The companion of the edge: aggregate health, what services there are, reflection."""

@@ -1,0 +1,37 @@
+"""proto <-> domain for sampan.web.v1."""
+
+from __future__ import annotations
+
+from google.protobuf.struct_pb2 import Struct
+
+from sampan.web.v1 import web_service_pb2
+from services.mesh.call import Call
+from services.web.service import WebService
+
+
+class WebServicer:
+    """Implements sampan.web.v1.WebService."""
+
+    def __init__(self, service: WebService) -> None:
+        self._service = service
+
+    async def GetHealth(self, _: web_service_pb2.GetHealthRequest, call: Call) -> Struct:  # noqa: N802
+        health = await self._service.health()
+        if not health.healthy:
+            call.answer_with(503)
+        answer = Struct()
+        answer.update(health.answer())
+        return answer
+
+    async def ListServices(  # noqa: N802
+        self, _: web_service_pb2.ListServicesRequest, __: Call
+    ) -> web_service_pb2.ListServicesResponse:
+        found = await self._service.services()
+        return web_service_pb2.ListServicesResponse(
+            services=[
+                web_service_pb2.ServiceStatus(
+                    name=name, version=self._service.version, status="up" if up else "down"
+                )
+                for name, up in found.items()
+            ]
+        )
