@@ -62,7 +62,7 @@ def _refuse(_requests: AsyncIterator[Empty], _call: Call) -> _Nothing:
     return _Nothing()
 
 
-class _Handlers(grpc.GenericRpcHandler[Any, Any]):
+class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """All methods of a service's contracts, and a clean answer for any other."""
 
     def __init__(self, chain: Chain, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]) -> None:

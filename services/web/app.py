@@ -36,8 +36,7 @@ async def build(
     service = WebService(
         services={name: _service_probe(opened, settings.probe_timeout) for name, opened in channels.items()},
         servers={
-            name: _server_probe(name, host, port, settings.probe_timeout)
-            for name, (host, port) in mesh.parts.items()
+            name: partial(liveness.PROBES[name], host, port) for name, (host, port) in mesh.parts.items()
         },
         version=version,
         max_age=settings.health_max_age,
@@ -61,7 +60,3 @@ async def build(
 
 def _service_probe(opened: grpc.aio.Channel, timeout: float) -> Probe:
     return partial(is_serving, opened, timeout)
-
-
-def _server_probe(name: str, host: str, port: int, timeout: float) -> Probe:
-    return partial(liveness.PROBES[name], host, port, timeout)

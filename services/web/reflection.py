@@ -17,7 +17,7 @@ _METHODS = (
 )
 
 
-class Reflection(grpc.GenericRpcHandler[Any, Any]):
+class Reflection(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """Answers `grpcurl list` and the like, for the services named, out of a serialized FileDescriptorSet."""
 
     def __init__(self, descriptors: bytes, services: Sequence[str]) -> None:

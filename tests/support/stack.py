@@ -1,0 +1,110 @@
+"""A private stack for the tests: its own home, its own ports, started once per run and shared by all workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    """A port below the kernel's ephemeral range, so that no outgoing connection takes it meanwhile."""
+    for port in range(20_000 + os.getpid() % 5_000, 32_000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no free port")
+
+
+def environment(home: Path, port: int, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a command that shall see this stack and no other."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SAMPAN_")}
+    return inherited | {
+        "SAMPAN_HOME": str(home),
+        "SAMPAN_EDGE_PORT": str(port),
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'gen'}",
+        **(extra or {}),
+    }
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running stack."""
+
+    home: Path
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Where its edge listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Its ports and processes, as the supervisor keeps them."""
+        found: dict[str, Any] = json.loads((self.home / "run" / "state.json").read_text())
+        return found
+
+    @property
+    def secrets(self) -> dict[str, Any]:
+        """Its passwords and keys."""
+        found: dict[str, Any] = json.loads((self.home / "secrets.json").read_text())
+        return found
+
+    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The environment of a command that shall see this stack."""
+        return environment(self.home, self.port, extra)
+
+    def command(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Runs `sampan` on this stack."""
+        return subprocess.run(
+            [sys.executable, "-m", "services.stack.cli", *arguments],
+            env=self.environment(),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+
+
+def start(home: Path, extra: Mapping[str, str] | None = None) -> Stack:
+    """Brings a stack up in a home of its own. Raises with what the command said when it does not."""
+    stack = Stack(home, free_port())
+    done = subprocess.run(
+        [sys.executable, "-m", "services.stack.cli", "up", "--detach"],
+        env=stack.environment(extra),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"the stack did not start ({done.returncode}):\n{done.stdout}\n{done.stderr}")
+    return stack
+
+
+async def execute(url: str, *statements: str) -> None:
+    """Runs statements one by one, each in its own transaction."""
+    connection = await asyncpg.connect(url, timeout=10)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
