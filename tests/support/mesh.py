@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from services.identity.keyring import KeyRing
 from services.mesh import channels, errors, logs
 from services.mesh.app import App
 from services.mesh.call import Call
@@ -30,6 +31,15 @@ class Minter:
     def __init__(self) -> None:
         self.key = Ed25519PrivateKey.generate()
         self.kid = "test"
+
+    @classmethod
+    def of(cls, app: App) -> Minter:
+        """One that signs with identity's own key."""
+        minter = cls()
+        keys = app.keys
+        assert isinstance(keys, KeyRing)
+        minter.key, minter.kid = keys.newest.private, keys.newest.kid
+        return minter
 
     async def find(self, kid: str, /) -> Ed25519PublicKey | None:
         """The public key, for a verifier."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -10,9 +9,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import asyncpg
+from services.stack.addresses import Addresses, addresses_of
+from services.stack.home import Home, State
+from services.stack.pki import Pki
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,16 +54,19 @@ class Stack:
         return f"http://127.0.0.1:{self.port}"
 
     @property
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Its ports and processes, as the supervisor keeps them."""
-        found: dict[str, Any] = json.loads((self.home / "run" / "state.json").read_text())
-        return found
+        return Home(self.home).load_state()
 
     @property
-    def secrets(self) -> dict[str, Any]:
-        """Its passwords and keys."""
-        found: dict[str, Any] = json.loads((self.home / "secrets.json").read_text())
-        return found
+    def addresses(self) -> Addresses:
+        """Where its servers are and how to enter."""
+        return addresses_of(Home(self.home), self.state, {})
+
+    @property
+    def pki(self) -> Pki:
+        """Its certificates."""
+        return Pki(self.home / "pki")
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment of a command that shall see this stack."""

@@ -1,0 +1,139 @@
+"""Fixtures for all tests: one private stack a run, a cloned database a module."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+import uvloop
+from services.mesh.app import App
+from services.mesh.settings import MeshSettings
+from services.stack.pki import Pki
+from tests.support import databases, doors
+from tests.support import stack as stacks
+from tests.support.clients import Clients
+from tests.support.mesh import make_pki, serving
+from tests.support.stack import Stack
+
+RUN = "SAMPAN_TEST_RUN"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The process that the run was started in makes the folder that all workers share."""
+    if not hasattr(config, "workerinput"):
+        os.environ[RUN] = tempfile.mkdtemp(prefix="sampan-test-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stops the stack, if any test needed one."""
+    if hasattr(config, "workerinput"):
+        return
+    run = Path(os.environ.pop(RUN))
+    for home in run.glob("home*"):
+        Stack(home, int((home / "port").read_text())).command("down")
+        if config.getoption("keep_homes", default=False):
+            print(f"kept {home}")
+    if not config.getoption("keep_homes", default=False):
+        shutil.rmtree(run, ignore_errors=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of our own."""
+    parser.addoption("--keep-homes", action="store_true", dest="keep_homes", help="leave the stack's files")
+    parser.addoption("--long", action="store_true", help="also what takes longer than a minute")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is marked long is left out, unless asked for."""
+    if config.getoption("--long"):
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run on the loop that services run on."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+def shared_stack(name: str) -> Stack:
+    """The run's stack of a name; the first who asks starts it."""
+    run = Path(os.environ[RUN])
+    home = run / f"home-{name}"
+    with (run / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (home / "port").exists():
+            return Stack(home, int((home / "port").read_text()))
+        stack = stacks.start(home)
+        (home / "port").write_text(str(stack.port))
+        return stack
+
+
+@pytest.fixture(scope="session")
+def stack() -> Stack:
+    """The stack that all tests of a run share; tests leave it as they found it."""
+    return shared_stack("shared")
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    """Certificates for services that run in the test's own process."""
+    return make_pki(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture(scope="module")
+async def identity_database(stack: Stack) -> AsyncIterator[databases.Clone]:
+    """A migrated and empty database of identity for one module."""
+    async with databases.clone(stack, "identity") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+async def identity(identity_database: databases.Clone, pki: Pki) -> AsyncIterator[tuple[App, str]]:
+    """Identity in this process behind the production chain, and its address. Rate limits are far off."""
+    mesh = MeshSettings(rate_limit_scale=10_000)
+    app = await databases.identity_app(identity_database, pki, mesh)
+    async with serving(app, mesh) as address:
+        yield app, address
+
+
+@pytest.fixture
+async def clients(stack: Stack) -> AsyncIterator[Clients]:
+    """Clients of every door of the shared stack, from a loopback address of their own."""
+    async with Clients.of(stack) as found:
+        yield found
+
+
+@pytest.fixture
+def rest(clients: Clients) -> doors.RestDoor:
+    """The REST door."""
+    return clients.rest
+
+
+@pytest.fixture
+def grpc_door(clients: Clients) -> doors.GrpcDoor:
+    """The gRPC door."""
+    return clients.grpc
+
+
+@pytest.fixture
+def grpc_web(clients: Clients) -> doors.GrpcWebDoor:
+    """The gRPC-web door."""
+    return clients.grpc_web
+
+
+@pytest.fixture
+def private_home(tmp_path: Path) -> Iterator[Path]:
+    """A home for a stack of one test; whatever still runs there is stopped."""
+    home = tmp_path / f"home-{uuid.uuid4().hex[:8]}"
+    yield home
+    if home.exists():
+        Stack(home, 0).command("down")

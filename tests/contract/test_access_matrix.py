@@ -1,0 +1,122 @@
+"""Every RPC times everybody who may call it or may not, generated from the descriptors."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from services.identity import app as _identity
+from services.mesh.app import App
+from services.mesh.policy import Access, Method, service_methods
+from services.mesh.settings import MeshSettings
+from services.stack.pki import Pki
+from services.web import app as _web
+from services.web.settings import WebSettings
+from tests.support.mesh import PROBE, Minter, channel_as, probe_app, serving, settings_of
+
+SERVED = {
+    "identity": "sampan.identity.v1.IdentityService",
+    "web": "sampan.web.v1.WebService",
+    "probe": PROBE,
+}
+assert _identity
+MATRIX = [
+    pytest.param(service, method, caller, id=f"{method.path[1:]}-{caller}")
+    for service, full_name in SERVED.items()
+    for method in service_methods(full_name).values()
+    for caller in ("anonymous", "user", "other_user", "admin", "service")
+]
+# Reasons that the chain gives to those whom it does not let through.
+REFUSALS = {
+    "TOKEN_MISSING",
+    "TOKEN_INVALID",
+    "TOKEN_EXPIRED",
+    "PERMISSION_DENIED",
+    "CALLER_NOT_ALLOWED",
+    "POLICY_MISSING",
+}
+
+
+def expected(method: Method, caller: str) -> str:
+    """The refusal that the policy means for a caller, or the empty string."""
+    signed_in = caller in {"user", "other_user", "admin"}
+    if method.access is Access.MISSING:
+        return "POLICY_MISSING"
+    if method.access is Access.SERVICE:
+        return "" if caller == "service" else "CALLER_NOT_ALLOWED"
+    if method.access is Access.PUBLIC:
+        return ""
+    if not signed_in:
+        return "TOKEN_MISSING"
+    return "PERMISSION_DENIED" if method.access is Access.ADMIN and caller != "admin" else ""
+
+
+@pytest.fixture(scope="module")
+def minter() -> Minter:
+    return Minter()
+
+
+@pytest.fixture(scope="module")
+async def addresses(
+    identity: tuple[App, str], pki: Pki, minter: Minter
+) -> AsyncIterator[dict[str, str]]:
+    mesh = MeshSettings(rate_limit_scale=10_000)
+    web = await _web.build(mesh, (), "0", WebSettings(**settings_of("web", pki)))
+    async with serving(web, mesh) as web_address, serving(probe_app(pki, minter), mesh) as probe_address:
+        yield {"identity": identity[1], "web": web_address, "probe": probe_address}
+
+
+def reason_of(error: grpc.aio.AioRpcError) -> str:
+    """The reason in an error's details."""
+    info = error_details_pb2.ErrorInfo()
+    status_pb2.Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"]).details[0].Unpack(info)
+    return info.reason
+
+
+async def answer(channel: grpc.aio.Channel, method: Method, metadata: list[tuple[str, str]]) -> str:
+    """The reason that an empty request is answered with."""
+    try:
+        if method.server_streaming:
+            kind = channel.stream_stream if method.client_streaming else channel.unary_stream
+            call = kind(method.path)(iter([b""]) if method.client_streaming else b"", metadata=metadata, timeout=10)
+            async for _ in call:
+                break
+        elif method.client_streaming:
+            await channel.stream_unary(method.path)(iter([b""]), metadata=metadata, timeout=10)
+        else:
+            await channel.unary_unary(method.path)(b"", metadata=metadata, timeout=10)
+    except grpc.aio.AioRpcError as error:
+        return reason_of(error)
+    return ""
+
+
+@pytest.mark.parametrize(("service", "method", "caller"), MATRIX)
+async def test_access(
+    service: str,
+    method: Method,
+    caller: str,
+    addresses: dict[str, str],
+    identity: tuple[App, str],
+    pki: Pki,
+    minter: Minter,
+) -> None:
+    metadata = []
+    if caller in {"user", "other_user", "admin"}:
+        # Identity knows its own key only; the others are asked with the key of the test.
+        signer = Minter.of(identity[0]) if service == "identity" else minter
+        token = signer.token(str(uuid.uuid4()), roles=["admin"] if caller == "admin" else None)
+        metadata = [("authorization", f"Bearer {token}")]
+    certificate = "web" if caller == "service" else "edge"
+    async with channel_as(certificate, addresses[service], service, pki) as channel:
+        reason = await answer(channel, method, metadata)
+    wanted = expected(method, caller)
+    if wanted:
+        assert reason == wanted
+    elif method.name != "GetMe":
+        assert reason not in REFUSALS
+    else:
+        # The token is good; that its account does not exist is found out later.
+        assert reason in {"", "TOKEN_INVALID"}

@@ -1,0 +1,86 @@
+"""Databases for tests: a migrated template once a run, a clone for each module."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import os
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from services.identity.app import build as build_identity
+from services.identity.settings import IdentitySettings
+from services.mesh import migrations
+from services.mesh.app import App
+from services.mesh.clock import Clock, system_clock
+from services.mesh.settings import MeshSettings
+from services.stack.pki import Pki
+from tests.support.mesh import settings_of
+from tests.support.stack import Stack, execute
+
+
+@dataclass(frozen=True)
+class Clone:
+    """URLs of one database for each of its roles."""
+
+    name: str
+    admin_url: str
+    owner_url: str
+    runtime_url: str
+    master_key: str
+
+
+def with_database(url: str, name: str) -> str:
+    """The URL with another database."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+async def _template(stack: Stack, service: str) -> str:
+    """Makes the migrated template of a service, once in a run; returns its name."""
+    name = f"template_{service}"
+    run = Path(os.environ["SAMPAN_TEST_RUN"])
+    with (run / f"{name}.lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.seek(0)
+        if not lock.read():
+            found = stack.addresses
+            await execute(found.superuser(), f'CREATE DATABASE "{name}" OWNER "{service}_owner"')
+            await migrations.upgrade(service, with_database(found.database(service, owner=True), name))
+            lock.write("made")
+    return name
+
+
+@asynccontextmanager
+async def clone(stack: Stack, service: str) -> AsyncIterator[Clone]:
+    """A fresh database of a service, dropped at the end."""
+    template = await _template(stack, service)
+    name = f"test_{service}_{secrets.token_hex(6)}"
+    found = stack.addresses
+    admin = found.superuser()
+    await execute(admin, f'CREATE DATABASE "{name}" TEMPLATE "{template}" OWNER "{service}_owner"')
+    try:
+        yield Clone(
+            name,
+            with_database(admin, name),
+            with_database(found.database(service, owner=True), name),
+            with_database(found.database(service), name),
+            base64.b64encode(secrets.token_bytes(32)).decode(),
+        )
+    finally:
+        await execute(admin, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+async def identity_app(found: Clone, pki: Pki, mesh: MeshSettings, clock: Clock = system_clock) -> App:
+    """Identity, built on a clone, with quick password hashes."""
+    settings = IdentitySettings(
+        **settings_of("identity", pki),
+        database_url=found.runtime_url,
+        master_key=found.master_key,
+        argon2_memory_kib=64,
+        argon2_passes=1,
+    )
+    return await build_identity(mesh, settings, clock)
