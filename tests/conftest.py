@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
+
 from services.mesh.app import App
 from services.mesh.settings import MeshSettings
 from services.stack.pki import Pki

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
+
 from services.identity import app as _identity
 from services.mesh.app import App
 from services.mesh.policy import Access, Method, service_methods
@@ -60,9 +61,7 @@ def minter() -> Minter:
 
 
 @pytest.fixture(scope="module")
-async def addresses(
-    identity: tuple[App, str], pki: Pki, minter: Minter
-) -> AsyncIterator[dict[str, str]]:
+async def addresses(identity: tuple[App, str], pki: Pki, minter: Minter) -> AsyncIterator[dict[str, str]]:
     mesh = MeshSettings(rate_limit_scale=10_000)
     web = await _web.build(mesh, (), "0", WebSettings(**settings_of("web", pki)))
     async with serving(web, mesh) as web_address, serving(probe_app(pki, minter), mesh) as probe_address:
@@ -72,7 +71,9 @@ async def addresses(
 def reason_of(error: grpc.aio.AioRpcError) -> str:
     """The reason in an error's details."""
     info = error_details_pb2.ErrorInfo()
-    status_pb2.Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"]).details[0].Unpack(info)
+    status_pb2.Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"]).details[
+        0
+    ].Unpack(info)
     return info.reason
 
 
@@ -81,7 +82,9 @@ async def answer(channel: grpc.aio.Channel, method: Method, metadata: list[tuple
     try:
         if method.server_streaming:
             kind = channel.stream_stream if method.client_streaming else channel.unary_stream
-            call = kind(method.path)(iter([b""]) if method.client_streaming else b"", metadata=metadata, timeout=10)
+            call = kind(method.path)(
+                iter([b""]) if method.client_streaming else b"", metadata=metadata, timeout=10
+            )
             async for _ in call:
                 break
         elif method.client_streaming:

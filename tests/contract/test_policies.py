@@ -8,6 +8,7 @@ import re
 import pytest
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor_pool import Default
+
 from services.mesh import errors
 from services.mesh.errors import STATUS, SampanError, status_of
 from services.mesh.policy import Access, Method, service_methods
@@ -71,8 +72,7 @@ def reasons() -> dict[str, str]:
                 continue
             prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", enum.name).upper() + "_"
             comments = {
-                tuple(location.path): location.leading_comments
-                for location in file.source_code_info.location
+                tuple(location.path): location.leading_comments for location in file.source_code_info.location
             }
             for number, value in enumerate(enum.value):
                 found[value.name.removeprefix(prefix)] = comments.get((5, index, 2, number), "")

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
+
 from sampan.probe.v1 import probe_service_pb2 as probe
 from services.mesh.settings import MeshSettings
 from services.stack.pki import Pki
@@ -89,13 +90,19 @@ async def test_a_good_call_of_each_arity_is_answered(client: Client, minter: Min
 async def test_a_token_is_needed_for_each_arity(client: Client) -> None:
     code, reason, _ = await refused(client.unary("Echo", HELLO))
     assert (code, reason) == (grpc.StatusCode.UNAUTHENTICATED, "TOKEN_MISSING")
-    assert (await refused(client.channel.unary_stream(f"/{PROBE}/EchoDown")(HELLO).read()))[1] == "TOKEN_MISSING"
-    assert (await refused(client.channel.stream_unary(f"/{PROBE}/EchoUp")(iter([HELLO]))))[1] == "TOKEN_MISSING"
+    assert (await refused(client.channel.unary_stream(f"/{PROBE}/EchoDown")(HELLO).read()))[
+        1
+    ] == "TOKEN_MISSING"
+    assert (await refused(client.channel.stream_unary(f"/{PROBE}/EchoUp")(iter([HELLO]))))[
+        1
+    ] == "TOKEN_MISSING"
     both = client.channel.stream_stream(f"/{PROBE}/EchoBoth")(iter([HELLO]))
     assert (await refused(both.read()))[1] == "TOKEN_MISSING"
 
 
-async def test_undecodable_and_invalid_messages_in_a_stream_are_refused(client: Client, minter: Minter) -> None:
+async def test_undecodable_and_invalid_messages_in_a_stream_are_refused(
+    client: Client, minter: Minter
+) -> None:
     metadata = [("authorization", f"Bearer {minter.token()}")]
     both = client.channel.stream_stream(f"/{PROBE}/EchoBoth")(iter([b"\xff\xff"]), metadata=metadata)
     assert (await refused(both.read()))[1] == "MALFORMED_REQUEST"
@@ -210,7 +217,9 @@ async def test_addresses_are_limited_apart_and_only_the_edge_may_say_them(
         direct = Client(channel)
         for number in range(3):
             await direct.unary("EchoPublic", HELLO, metadata=[("x-forwarded-for", f"203.0.113.{number}")])
-        refusal = await refused(direct.unary("EchoPublic", HELLO, metadata=[("x-forwarded-for", "198.51.100.9")]))
+        refusal = await refused(
+            direct.unary("EchoPublic", HELLO, metadata=[("x-forwarded-for", "198.51.100.9")])
+        )
         assert refusal[1] == "RATE_LIMITED"
 
 
@@ -251,7 +260,9 @@ async def test_a_rest_call_is_told_its_problem_and_a_grpc_call_is_not(
 ) -> None:
     async def trailing(channel: grpc.aio.Channel, path: str) -> dict[str, Any]:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await Client(channel).unary("Echo", b"", minter.token(), metadata=[("x-envoy-original-path", path)])
+            await Client(channel).unary(
+                "Echo", b"", minter.token(), metadata=[("x-envoy-original-path", path)]
+            )
         return dict(raised.value.trailing_metadata())
 
     told = await trailing(client.channel, "/v1/echo?token=secret")

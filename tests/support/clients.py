@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import httpx
+
 from tests.support.doors import GrpcDoor, GrpcWebDoor, RestDoor
 from tests.support.stack import Stack
 

@@ -82,7 +82,9 @@ class GrpcDoor:
                     reason, body = _details(value if isinstance(value, bytes) else value.encode())
                     return Reply(reason, code, body, str(error).encode())
             return Reply("NO_REASON", code, {"detail": error.details()}, str(error).encode())
-        return Reply("", 0, json_format.MessageToDict(answer.FromString(raw), preserving_proto_field_name=True))
+        return Reply(
+            "", 0, json_format.MessageToDict(answer.FromString(raw), preserving_proto_field_name=True)
+        )
 
 
 class GrpcWebDoor:

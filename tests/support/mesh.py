@@ -12,6 +12,8 @@ from typing import Any
 import grpc
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from sampan.probe.v1 import probe_service_pb2 as probe
 from services.identity.keyring import KeyRing
 from services.mesh import channels, errors, logs
 from services.mesh.app import App
@@ -19,8 +21,6 @@ from services.mesh.call import Call
 from services.mesh.settings import MeshSettings, ServiceSettings
 from services.stack.pki import Pki
 from services.stack.serve import server_of
-
-from sampan.probe.v1 import probe_service_pb2 as probe
 
 PROBE = "sampan.probe.v1.ProbeService"
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
+
 from services.stack.addresses import Addresses, addresses_of
 from services.stack.home import Home, State
 from services.stack.pki import Pki

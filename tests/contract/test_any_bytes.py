@@ -1,0 +1,82 @@
+"""Whatever bytes come, each RPC answers with a reason of the contract: no crash, no inner text."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sampan.identity.v1 import identity_service_pb2 as _identity
+from sampan.web.v1 import web_service_pb2 as _web
+from services.mesh.app import App
+from services.mesh.policy import Access, Method, service_methods
+from services.mesh.settings import MeshSettings
+from services.stack.pki import Pki
+from services.web import app as web_app
+from services.web.settings import WebSettings
+from tests.support.mesh import Minter, channel_as, serving, settings_of
+from tests.support.messages import requests
+
+assert _identity
+assert _web
+METHODS = {
+    "identity": service_methods("sampan.identity.v1.IdentityService"),
+    "web": service_methods("sampan.web.v1.WebService"),
+}
+ALL = [
+    pytest.param(service, method, id=method.path[1:])
+    for service, methods in METHODS.items()
+    for method in methods.values()
+]
+LEAKS = ("Traceback", "asyncpg", "sqlalchemy", "psycopg", "Error(", 'File "', "SELECT", "INSERT", "0x")
+
+
+@pytest.fixture(scope="module")
+async def channels(identity: tuple[App, str], pki: Pki) -> AsyncIterator[dict[str, grpc.aio.Channel]]:
+    mesh = MeshSettings(rate_limit_scale=1_000_000)
+    web = await web_app.build(mesh, (), "0", WebSettings(**settings_of("web", pki)))
+    async with (
+        serving(web, mesh) as web_address,
+        channel_as("edge", identity[1], "identity", pki) as to_identity,
+        channel_as("edge", web_address, "web", pki) as to_web,
+    ):
+        yield {"identity": to_identity, "web": to_web}
+
+
+@pytest.mark.parametrize(("service", "method"), ALL)
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data())
+async def test_any_bytes(
+    service: str,
+    method: Method,
+    data: st.DataObject,
+    channels: dict[str, grpc.aio.Channel],
+    identity: tuple[App, str],
+) -> None:
+    raw = data.draw(requests(method.request))
+    metadata = []
+    if method.access is not Access.PUBLIC:
+        metadata = [("authorization", f"Bearer {Minter.of(identity[0]).token(str(uuid.uuid4()))}")]
+    try:
+        answer = await channels[service].unary_unary(method.path)(raw, metadata=metadata, timeout=20)
+    except grpc.aio.AioRpcError as error:
+        assert error.code() not in {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}, (raw, error)
+        details = dict(error.trailing_metadata())["grpc-status-details-bin"]
+        info = error_details_pb2.ErrorInfo()
+        status = status_pb2.Status.FromString(details)
+        status.details[0].Unpack(info)
+        assert info.reason
+        assert info.domain.startswith("sampan")
+        for leak in LEAKS:
+            assert leak not in status.message
+    else:
+        method.response.FromString(answer)

@@ -1,0 +1,25 @@
+"""The stack's true signing key, so that tests can sign what is wrong in one thing only."""
+
+from __future__ import annotations
+
+import base64
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from services.identity.keyring import KeyRing
+from services.mesh.clock import system_clock
+from services.mesh.database import Database
+from services.mesh.vault import Vault
+from tests.support.stack import Stack
+
+
+async def signing_key(stack: Stack) -> tuple[Ed25519PrivateKey, str]:
+    """The key that identity signs with now, and its id."""
+    addresses = stack.addresses
+    database = Database(addresses.database("identity"), pool=1, timeout=5, name="tests")
+    try:
+        ring = KeyRing(database, Vault(base64.b64decode(addresses.secrets.identity_master_key)), system_clock)
+        await ring.load()
+    finally:
+        await database.close()
+    return ring.newest.private, ring.newest.kid
