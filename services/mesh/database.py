@@ -10,11 +10,13 @@ from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from services.mesh.errors import Unavailable
+from services.mesh.errors import InvalidArgument, Unavailable
 
 # SQLSTATE classes that say the server or the way to it is in trouble, not the statement:
 # connection exception, insufficient resources, operator intervention, system error.
 _SERVER_TROUBLE = ("08", "53", "57", "58")
+# Text with a NUL: a valid protobuf string that PostgreSQL cannot keep.
+_NOT_TEXT = "22021"
 # What waiting for a lock or for a slot ends with.
 _TIMED_OUT = ("55P03", "57014")
 
@@ -82,7 +84,8 @@ class Database:
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """A transaction: committed at the end of the block, rolled back when it raises.
 
-        Raises Unavailable when the database cannot be reached or is in trouble.
+        Raises Unavailable when the database cannot be reached or is in trouble, InvalidArgument when a
+        text cannot be stored.
         """
         try:
             async with self._engine.begin() as connection:
@@ -90,6 +93,8 @@ class Database:
         except Exception as error:
             if is_trouble(error):
                 raise Unavailable from error
+            if sqlstate(error) == _NOT_TEXT:
+                raise InvalidArgument("a text holds the character NUL, which cannot be stored") from error
             raise
 
     async def close(self) -> None:
