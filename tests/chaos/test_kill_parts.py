@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+
 from services.stack.topology import EDGE, PROCESSES, SERVERS
 from tests.conftest import shared_stack
 from tests.support.clients import Clients, Person

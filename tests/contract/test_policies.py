@@ -1,4 +1,4 @@
-"""The contract says of every method who may call it, how often, how long; and says nothing that contradicts itself."""
+"""The contract says of every method who may call it, how often and how long, without contradiction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for any message of the contract: random fields, valid or not, and bytes that are none."""
+"""Hypothesis strategies for any message of the contract: fields valid or not, and bytes that are none."""
 
 from __future__ import annotations
 

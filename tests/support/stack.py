@@ -1,4 +1,4 @@
-"""A private stack for the tests: its own home, its own ports, started once per run and shared by all workers."""
+"""A private stack for tests: its own home and ports, started once per run, shared by all workers."""
 
 from __future__ import annotations
 
