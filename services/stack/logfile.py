@@ -12,6 +12,7 @@ from pathlib import Path
 
 LIMIT = 10 * 1024 * 1024
 TAIL_BYTES = 4096
+LINE = 400
 
 
 class LogFile:
@@ -38,7 +39,7 @@ class LogFile:
     def tail(self, lines: int = 5) -> list[str]:
         """The last lines written since this start."""
         text = b"".join(self._tail).decode(errors="replace")
-        return [line for line in text.splitlines() if line.strip()][-lines:]
+        return [line[:LINE] for line in text.splitlines() if line.strip()][-lines:]
 
     def close(self) -> None:
         if self._descriptor >= 0:

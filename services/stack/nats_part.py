@@ -15,7 +15,7 @@ from services.stack.secrets import Secrets
 
 
 def permissions(service: str) -> dict[str, object]:
-    """What a service may say and hear: its own subjects, everyone's events, JetStream's API and answers to itself."""
+    """What a service may say and hear: its own subjects, all events, JetStream's API, answers to itself."""
     return {
         "publish": [f"sampan.{service}.>", "$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "_INBOX.>"],
         "subscribe": ["sampan.>", "_INBOX.>"],

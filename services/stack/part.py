@@ -33,8 +33,8 @@ def nothing() -> None:
 class Part:
     """One process of the stack.
 
-    `ready` is asked until it says yes; a part with `announces` says so itself, by writing READY to the pipe named in
-    SAMPAN_READY_FD. `prepare` runs before every start, also after a crash. `alive` finds what hangs.
+    `ready` is asked until it says yes; a part with `announces` says so itself, by writing READY to the pipe
+    named in SAMPAN_READY_FD. `prepare` runs before every start, also after a crash. `alive` finds what hangs.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Part:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout: float = 10.0
     start_timeout: float = 30.0
-    # Tries at the first start: a server may find traces of its killed predecessor, a service has no such excuse.
+    # Tries at the first start: a server may find traces of its killed predecessor, a service may not.
     attempts: int = 5
 
 

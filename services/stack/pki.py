@@ -116,7 +116,7 @@ class Authority:
 
         key = load_pem_private_key((folder / "ca.key").read_bytes(), None)
         if not isinstance(key, EllipticCurvePrivateKey):
-            raise ValueError(f"{folder / 'ca.key'} is not an elliptic curve key")
+            raise TypeError(f"{folder / 'ca.key'} is not an elliptic curve key")
         return cls(x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes()), key)
 
     def issue(self, name: str, now: datetime) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:

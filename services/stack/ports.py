@@ -15,7 +15,7 @@ EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def ephemeral_range(source: Path = EPHEMERAL) -> range:
-    """Ports the kernel gives to outgoing connections: a listener there may find its port in use at a restart."""
+    """Ports of outgoing connections: a listener there may find its own in use at a restart."""
     try:
         low, high = map(int, source.read_text().split())
     except (OSError, ValueError):

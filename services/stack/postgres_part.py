@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+import psutil
+
 from services.mesh import liveness
 from services.stack import binaries
 from services.stack.errors import StackError
@@ -64,6 +66,7 @@ class Cluster:
         self.environment = environment
         self.programs = binaries.postgres_programs()
         self.runner = binaries.Unprivileged(folder, self.programs / "postgres")
+        self._leftover = ""
 
     def prepare(self) -> None:
         if not (self.data / "PG_VERSION").exists():
@@ -123,11 +126,10 @@ class Cluster:
         """
         path = self.data / "postmaster.pid"
         try:
-            pid = int(path.read_text().split("\n", 1)[0])
+            self._leftover = path.read_text()
+            pid = int(self._leftover.split("\n", 1)[0])
         except (FileNotFoundError, ValueError):
             return
-        import psutil
-
         if psutil.pid_exists(pid) and not any(
             works_in(process, self.data) for process in psutil.process_iter()
         ):
@@ -136,16 +138,15 @@ class Cluster:
     def accepts(self) -> bool:
         """Whether the server says it takes logins: a connection alone is answered earlier than that."""
         try:
-            lines = (self.data / "postmaster.pid").read_text().splitlines()
+            text = (self.data / "postmaster.pid").read_text()
         except OSError:
             return False
-        return len(lines) >= 8 and lines[7].strip() == "ready"
+        lines = text.splitlines()
+        # What a killed server left says ready, too.
+        return text != self._leftover and len(lines) >= 8 and lines[7].strip() == "ready"
 
 
-def works_in(process: object, folder: Path) -> bool:
-    import psutil
-
-    assert isinstance(process, psutil.Process)
+def works_in(process: psutil.Process, folder: Path) -> bool:
     try:
         return Path(process.cwd()) == folder
     except (psutil.Error, OSError):

@@ -37,7 +37,7 @@ def acl_line(user: str, password: str) -> str:
     """Rights of one service; the server sees a hash of the password only."""
     digest = hashlib.sha256(password.encode()).hexdigest()
     patterns = " ".join(f"~{prefix}:* &{prefix}:*" for prefix in (user, SHARED))
-    return f"user {user} on #{digest} {patterns} +@all -@admin -@dangerous +client|setname"
+    return f"user {user} on #{digest} resetchannels {patterns} +@all -@admin -@dangerous +client|setname"
 
 
 def acl(users: Mapping[str, str]) -> str:

@@ -1,0 +1,1 @@
+"""The edge: makes Envoy's whole configuration from the contract and the addresses of the services."""

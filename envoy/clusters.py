@@ -1,0 +1,152 @@
+"""Whom the edge reaches: one cluster for each service, over HTTP/2 and mTLS, watched by health checks."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from envoy.settings import EdgeSettings, Upstream
+from envoy.typed import EXTENSIONS, Config, extension, socket_address, typed
+
+# The edge's own listener, where it fetches the keys that tokens are signed with.
+LOOPBACK = "edge_loopback"
+
+STREAM_WINDOW = 65_536
+CONNECTION_WINDOW = 1_048_576
+BUFFER_LIMIT = 65_536
+
+
+def clusters(settings: EdgeSettings) -> list[Config]:
+    upstreams = [*settings.upstreams, *([settings.reflection] if settings.reflection else [])]
+    return [*(_service(settings, upstream) for upstream in upstreams), _loopback(settings)]
+
+
+def _service(settings: EdgeSettings, upstream: Upstream) -> Config:
+    return {
+        "name": upstream.name,
+        "type": _discovery(upstream),
+        "connect_timeout": "1s",
+        "lb_policy": "ROUND_ROBIN",
+        "per_connection_buffer_limit_bytes": BUFFER_LIMIT,
+        "load_assignment": _endpoints(upstream.name, upstream.addresses),
+        "transport_socket": _mtls(settings, upstream.server_name),
+        "typed_extension_protocol_options": _http2(),
+        "health_checks": [_health_check()],
+        "outlier_detection": _outlier_detection(),
+        "circuit_breakers": _circuit_breakers(),
+        # With every endpoint called ill, trying one beats refusing everybody: the check itself may be late.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
+    }
+
+
+def _discovery(upstream: Upstream) -> str:
+    try:
+        for host, _ in upstream.addresses:
+            ipaddress.ip_address(host)
+    except ValueError:
+        return "STRICT_DNS"
+    return "STATIC"
+
+
+def _endpoints(name: str, addresses: tuple[tuple[str, int], ...]) -> Config:
+    endpoints = [{"endpoint": {"address": socket_address(host, port)}} for host, port in addresses]
+    return {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]}
+
+
+def _mtls(settings: EdgeSettings, server_name: str) -> Config:
+    return extension(
+        "envoy.transport_sockets.tls",
+        "transport_sockets.tls.v3.UpstreamTlsContext",
+        sni=server_name,
+        common_tls_context={
+            "alpn_protocols": ["h2"],
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+            "tls_certificates": [
+                {
+                    "certificate_chain": {"filename": str(settings.cert_file)},
+                    "private_key": {"filename": str(settings.key_file)},
+                }
+            ],
+            "validation_context": {
+                "trusted_ca": {"filename": str(settings.ca_file)},
+                "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": server_name}}],
+            },
+        },
+    )
+
+
+def _http2() -> Config:
+    options = {
+        "initial_stream_window_size": STREAM_WINDOW,
+        "initial_connection_window_size": CONNECTION_WINDOW,
+        "connection_keepalive": {"interval": "30s", "timeout": "10s"},
+    }
+    name = EXTENSIONS + "upstreams.http.v3.HttpProtocolOptions"
+    return {name: typed(name, explicit_http_config={"http2_protocol_options": options})}
+
+
+def _health_check() -> Config:
+    return {
+        "timeout": "2s",
+        "interval": "1s",
+        "interval_jitter": "0.1s",
+        "unhealthy_interval": "0.25s",
+        "no_traffic_interval": "1s",
+        "unhealthy_threshold": 2,
+        "healthy_threshold": 1,
+        "grpc_health_check": {"service_name": ""},
+    }
+
+
+def _outlier_detection() -> Config:
+    """Ejects endpoints that cannot be reached. What a service answers, even UNKNOWN, never counts against it."""
+    return {
+        "split_external_local_origin_errors": True,
+        "consecutive_local_origin_failure": 5,
+        "enforcing_consecutive_5xx": 0,
+        "enforcing_consecutive_gateway_failure": 0,
+        "enforcing_success_rate": 0,
+        "enforcing_failure_percentage": 0,
+        "enforcing_local_origin_success_rate": 0,
+        "interval": "1s",
+        "base_ejection_time": "1s",
+        "max_ejection_time": "10s",
+        "max_ejection_percent": 50,
+    }
+
+
+def _circuit_breakers() -> Config:
+    """Room for a hundred thousand live streams; the default of 1024 is for request and answer."""
+    return {
+        "thresholds": [
+            {
+                "max_connections": 4_096,
+                "max_pending_requests": 20_000,
+                "max_requests": 200_000,
+                "max_retries": 256,
+            }
+        ]
+    }
+
+
+def _loopback(settings: EdgeSettings) -> Config:
+    host = _reachable_host(settings.listen_host)
+    cluster: Config = {
+        "name": LOOPBACK,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": _endpoints(LOOPBACK, ((host, settings.listen_port),)),
+    }
+    if settings.tls_cert_file:
+        # Our own certificate is the only one accepted, so its name need not be that of the loopback.
+        validation = {"trusted_ca": {"filename": str(settings.tls_cert_file)}}
+        cluster["transport_socket"] = extension(
+            "envoy.transport_sockets.tls",
+            "transport_sockets.tls.v3.UpstreamTlsContext",
+            common_tls_context={"validation_context": validation},
+        )
+    return cluster
+
+
+def _reachable_host(host: str) -> str:
+    """Where a listener on every address is reached from inside."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104

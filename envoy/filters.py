@@ -1,0 +1,118 @@
+"""The HTTP filters, in the order in which a request meets them."""
+
+from __future__ import annotations
+
+from envoy.clusters import LOOPBACK
+from envoy.lua import lua_source
+from envoy.routes import BUFFER_FILTER, CORS_FILTER, JWT_FILTER, LUA_FILTER, TRANSCODER_FILTER, public_methods
+from envoy.settings import EdgeSettings
+from envoy.typed import Config, extension
+
+PROVIDER = "sampan"
+JWKS_PATH = "/.well-known/jwks.json"
+# JSON of a message is longer than the message; the transcoder holds a unary answer whole.
+MAX_ANSWER = 16_777_216
+
+
+def http_filters(settings: EdgeSettings) -> list[Config]:
+    """Tokens are checked after the transcoder, so that one rule stands for every door; Lua comes before it,
+
+    so that on the way back it sees the final JSON, and before all that may refuse, so that a refusal has a trace.
+    """
+    return [
+        extension(CORS_FILTER, "filters.http.cors.v3.Cors"),
+        _lua(settings),
+        extension("envoy.filters.http.grpc_web", "filters.http.grpc_web.v3.GrpcWeb"),
+        _flood_guard(settings),
+        extension(BUFFER_FILTER, "filters.http.buffer.v3.Buffer", max_request_bytes=settings.max_body),
+        _transcoder(settings),
+        _jwt(settings),
+        _grpc_stats(settings),
+        extension("envoy.filters.http.router", "filters.http.router.v3.Router", suppress_envoy_headers=True),
+    ]
+
+
+def _lua(settings: EdgeSettings) -> Config:
+    source = {"inline_string": lua_source(settings)}
+    return extension(LUA_FILTER, "filters.http.lua.v3.Lua", default_source_code=source)
+
+
+def _flood_guard(settings: EdgeSettings) -> Config:
+    rate = settings.flood_per_second
+    always = {"default_value": {"numerator": 100}}
+    return extension(
+        "envoy.filters.http.local_ratelimit",
+        "filters.http.local_ratelimit.v3.LocalRateLimit",
+        stat_prefix="flood",
+        token_bucket={"max_tokens": rate, "tokens_per_fill": rate, "fill_interval": "1s"},
+        filter_enabled=always,
+        filter_enforced=always,
+    )
+
+
+def _transcoder(settings: EdgeSettings) -> Config:
+    return extension(
+        TRANSCODER_FILTER,
+        "filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
+        proto_descriptor=str(settings.descriptors),
+        services=[name for upstream in settings.upstreams for name in upstream.public],
+        match_unregistered_custom_verb=True,
+        # Gives every error a body, which Lua can replace but not add once trailers follow.
+        convert_grpc_status=True,
+        request_validation_options={"reject_unknown_method": True, "reject_unknown_query_parameters": True},
+        print_options={
+            "always_print_primitive_fields": True,
+            "preserve_proto_field_names": True,
+            "stream_newline_delimited": True,
+        },
+        # The buffer filter says 413 first; this only raises the default of one connection buffer.
+        max_request_body_size=settings.max_body * 2,
+        max_response_body_size=MAX_ANSWER,
+    )
+
+
+def _jwt(settings: EdgeSettings) -> Config:
+    """Every route needs a token unless it says otherwise. Services check the token again, so it goes along."""
+    scheme = "https" if settings.tls_cert_file else "http"
+    jwks = {
+        "http_uri": {
+            "uri": f"{scheme}://localhost:{settings.listen_port}{JWKS_PATH}",
+            "cluster": LOOPBACK,
+            "timeout": "2s",
+        },
+        "cache_duration": "60s",
+        # The keys come through this very listener: it must not wait for them.
+        "async_fetch": {"fast_listener": True, "failed_refetch_duration": "0.5s"},
+    }
+    provider = {
+        "issuer": settings.issuer,
+        "audiences": [settings.audience],
+        "remote_jwks": jwks,
+        "forward": True,
+        "require_expiration": True,
+        "clock_skew_seconds": 1,
+        "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
+        "jwt_cache_config": {"jwt_cache_size": 2048},
+    }
+    return extension(
+        JWT_FILTER,
+        "filters.http.jwt_authn.v3.JwtAuthentication",
+        providers={PROVIDER: provider},
+        rules=[{"match": {"prefix": "/"}, "requires": {"provider_name": PROVIDER}}],
+        bypass_cors_preflight=True,
+        strip_failure_response=True,
+    )
+
+
+def _grpc_stats(settings: EdgeSettings) -> Config:
+    """Counts known methods only: a stranger who makes up names must not grow our memory."""
+    names: dict[str, list[str]] = {}
+    for _, method in public_methods(settings):
+        names.setdefault(method.service, []).append(method.name)
+    allowed = {"services": [{"name": name, "method_names": methods} for name, methods in names.items()]}
+    return extension(
+        "envoy.filters.http.grpc_stats",
+        "filters.http.grpc_stats.v3.FilterConfig",
+        individual_method_stats_allowlist=allowed,
+        enable_upstream_stats=True,
+    )

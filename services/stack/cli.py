@@ -1,0 +1,35 @@
+"""The `sampan` command."""
+
+from __future__ import annotations
+
+import typer
+
+from services.stack.commands import data, lifecycle, serving, watching
+
+app = typer.Typer(
+    name="sampan",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    # Plain help: it starts faster than the decorated one, and pipes and terminals show the same.
+    rich_markup_mode=None,
+    help="Sampan on this machine: start, stop, look after, mend.",
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+for command in (
+    lifecycle.up,
+    lifecycle.down,
+    lifecycle.status,
+    watching.health,
+    watching.logs,
+    serving.serve,
+    lifecycle.reset,
+):
+    app.command()(command)
+app.add_typer(data.migrate, name="migrate")
+app.add_typer(data.db, name="db")
+
+
+if __name__ == "__main__":
+    app(prog_name="sampan")

@@ -1,0 +1,1 @@
+"""The commands of `sampan`, one file for each group."""

@@ -1,0 +1,72 @@
+"""How commands speak: progress lines, tables, and errors that end with what to do next."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+
+from services.stack.environment import environment
+from services.stack.errors import StackError
+from services.stack.home import Home
+
+# Exit codes besides 0; 2 is the shell's for a wrong use of the command.
+FAILED = 1
+UNHEALTHY = 3
+INTERRUPTED = 130
+
+
+@contextmanager
+def told_errors() -> Iterator[None]:
+    """Turns what stops the stack into lines on stderr and an exit code."""
+    try:
+        yield
+    except StackError as error:
+        typer.echo(f"sampan: {error.part}: {error.reason}", err=True)
+        if error.hint:
+            typer.echo(f"  {error.hint}", err=True)
+        raise typer.Exit(FAILED) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def this_home() -> tuple[Home, dict[str, str]]:
+    """The home and the environment that the caller means."""
+    given = environment()
+    return Home.from_environment(given), given
+
+
+def progress(message: Mapping[str, object]) -> None:
+    """One line for each step of a start."""
+    if "part" in message:
+        line = f"  {message['part']:<12} {message['milliseconds']:>6} ms  {message['detail']}"
+        typer.echo(line.rstrip())
+    elif "ready" in message:
+        typer.echo(f"  {'all healthy':<12} {message['milliseconds']:>6} ms")
+        typer.echo(f"ready {message['ready']}")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    for row in (head, *rows):
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def one_of(names: Sequence[str]) -> Callable[[str], str]:
+    """A check for arguments that name one of a few things."""
+
+    def check(value: str) -> str:
+        if value and value not in names:
+            raise typer.BadParameter(f"{value!r} is not one of: {', '.join(names)}")
+        return value
+
+    return check
+
+
+def replace_process(command: Sequence[str], variables: Mapping[str, str], folder: Path) -> None:
+    """Becomes another program, so that signals, terminal and exit code are its own."""
+    os.chdir(folder)
+    os.execve(command[0], list(command), dict(variables))

@@ -1,0 +1,111 @@
+"""migrate and db: the databases of the services."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Annotated
+
+import typer
+
+from services.stack.commands.console import FAILED, one_of, replace_process, table, this_home, told_errors
+from services.stack.topology import SERVICES
+
+OWNERS = tuple(name for name, service in SERVICES.items() if service.database)
+
+migrate = typer.Typer(no_args_is_help=True, help="Move the databases' schemas forth and back, or show them.")
+db = typer.Typer(no_args_is_help=True, help="Reach a service's database.")
+
+Some = Annotated[str, typer.Argument(help="One service; default: all.", callback=one_of(OWNERS))]
+One = Annotated[str, typer.Argument(help="The service.", callback=one_of(OWNERS))]
+AsOwner = Annotated[bool, typer.Option("--owner", help="As the role that owns the tables.")]
+
+
+def urls(service: str, *, owner: bool) -> dict[str, str]:
+    from services.stack.addresses import addresses_of
+
+    home, environment = this_home()
+    addresses = addresses_of(home, home.load_state(), environment)
+    chosen = [service] if service else [name for name in OWNERS if not owner or addresses.migrated(name)]
+    return {name: addresses.database(name, owner=owner) for name in chosen}
+
+
+@migrate.command("up")
+def migrate_up(service: Some = "") -> None:
+    """Bring databases to their newest revision; `sampan up` does the same.
+
+    Example: sampan migrate up identity
+    """
+    from services.mesh import migrations
+
+    with told_errors():
+        for name, url in urls(service, owner=True).items():
+            asyncio.run(migrations.upgrade(name, url))
+            typer.echo(f"{name} is at {migrations.head(name)}")
+
+
+@migrate.command("down")
+def migrate_down(
+    service: One,
+    revision: Annotated[str, typer.Option("--to", help="A revision, -1 for one back, base for none.")] = "-1",
+) -> None:
+    """Take a service's database back. Data in what is removed is lost.
+
+    Examples: sampan migrate down identity; sampan migrate down identity --to base
+    """
+    from services.mesh import migrations
+
+    with told_errors():
+        url = urls(service, owner=True)[service]
+        asyncio.run(migrations.downgrade(service, url, revision))
+        typer.echo(f"{service} is at {asyncio.run(migrations.current(url)) or 'base'}")
+
+
+@migrate.command("status")
+def migrate_status(service: Some = "") -> None:
+    """Show each database's revision and the newest there is. Exit code 1 when one is behind.
+
+    Example: sampan migrate status
+    """
+    from services.mesh import migrations
+
+    with told_errors():
+        found = {
+            name: asyncio.run(migrations.current(url)) for name, url in urls(service, owner=True).items()
+        }
+        table(
+            ("SERVICE", "REVISION", "NEWEST"),
+            [(name, revision or "none", migrations.head(name)) for name, revision in found.items()],
+        )
+        if any(revision != migrations.head(name) for name, revision in found.items()):
+            raise typer.Exit(FAILED)
+
+
+@db.command("url")
+def db_url(service: One, owner: AsOwner = False) -> None:
+    """Print the URL of a service's database, password and all, for a graphical client.
+
+    Example: sampan db url identity
+    """
+    with told_errors():
+        typer.echo(urls(service, owner=owner)[service])
+
+
+@db.command("shell")
+def db_shell(service: One, owner: AsOwner = False) -> None:
+    """Open psql on a service's database, as its running role.
+
+    Examples: sampan db shell identity; echo 'select count(*) from accounts' | sampan db shell identity
+    """
+    from urllib.parse import unquote, urlsplit, urlunsplit
+
+    from services.stack import binaries
+    from services.stack.paths import ROOT
+
+    with told_errors():
+        split = urlsplit(urls(service, owner=owner)[service])
+        place = split.netloc.rpartition("@")[2]
+        # The password goes by environment: arguments are everyone's to read.
+        bare = urlunsplit(split._replace(netloc=f"{split.username}@{place}" if split.username else place))
+        variables = {**os.environ, "PGPASSWORD": unquote(split.password or "")}
+        replace_process((str(binaries.postgres_programs() / "psql"), bare), variables, ROOT)

@@ -1,0 +1,139 @@
+"""up, down, status, reset: the stack as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import Annotated
+
+import typer
+
+from services.stack.commands.console import FAILED, progress, table, this_home, told_errors
+from services.stack.errors import StackError
+from services.stack.home import READY, STOPPED, STOPPING, Home, State
+
+# Longer than all parts may take to stop, one stage after another.
+PATIENCE = 60.0
+POLL = 0.02
+
+
+def up(
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when all is healthy; it runs on in the background.")
+    ] = False,
+) -> None:
+    """Start everything: PostgreSQL, Redis, NATS, the services and the edge.
+
+    Without --detach it runs in this terminal until Ctrl-C. The last line of a start is the address.
+
+    Examples: sampan up --detach; SAMPAN_EDGE_PORT=9090 SAMPAN_HOME=/tmp/two sampan up -d
+    """
+    from services.stack import launch
+
+    with told_errors():
+        home, environment = this_home()
+        home.prepare()
+        while (lock := home.hold()) is None:
+            other = asyncio.run(launch.wait_until_settled(home))
+            if other is not None:
+                typer.echo(f"ready {other.edge}")
+                return
+        if detach:
+            launch.in_background(home, environment, lock, progress)
+        else:
+            launch.in_foreground(home, environment, progress)
+            typer.echo("stopped")
+
+
+def down() -> None:
+    """Stop everything that runs in this home. Data stays.
+
+    Also ends what a supervisor killed by force has left behind. Stopping what is not up is no error.
+
+    Example: sampan down
+    """
+    with told_errors():
+        home, _ = this_home()
+        stopped = asyncio.run(bring_down(home))
+        typer.echo("stopped" if stopped else "was not up")
+
+
+async def bring_down(home: Home) -> bool:
+    """Whether there was anything to stop."""
+    from services.stack.supervisor import end_leftovers, is_same
+
+    if not home.root.is_dir():
+        return False
+    deadline = asyncio.get_running_loop().time() + PATIENCE
+    asked = False
+    while home.held():
+        supervisor = home.load_state().supervisor
+        if supervisor and not asked and is_same(supervisor):
+            os.kill(supervisor.pid, signal.SIGTERM)
+            asked = True
+        if asyncio.get_running_loop().time() > deadline:
+            pid = supervisor.pid if supervisor else "unknown"
+            hint = "See `sampan logs supervisor`."
+            raise StackError("supervisor", f"pid {pid} does not stop within {PATIENCE:.0f} s", hint)
+        await asyncio.sleep(POLL)
+    state = home.load_state()
+    left = await end_leftovers(state.parts)
+    if state.phase != STOPPED:
+        state.phase, state.supervisor, state.parts = STOPPED, None, {}
+        home.save_state(state)
+    return asked or bool(left)
+
+
+def status() -> None:
+    """Show every part: whether it runs, its pid, since when, and where it listens.
+
+    Exit code 0 when the stack is up, 1 when it is not.
+
+    Example: sampan status
+    """
+    with told_errors():
+        home, _ = this_home()
+        state = home.load_state()
+        phase = state.phase if home.root.is_dir() and home.held() else STOPPED
+        typer.echo(f"{phase} {state.edge if phase != STOPPED else ''}".rstrip())
+        typer.echo(f"home {home.root}")
+        if phase != STOPPED:
+            table(("PART", "STATE", "PID", "UP", "LISTENS"), rows_of(state))
+        if phase not in (READY, STOPPING):
+            raise typer.Exit(FAILED)
+
+
+def rows_of(state: State) -> list[tuple[str, str, str, str, str]]:
+    import time
+
+    from services.stack.supervisor import is_same
+    from services.stack.topology import PROCESSES
+
+    services = {process.name: process.services for process in PROCESSES}
+    rows = []
+    for name, running in state.parts.items():
+        alive = is_same(running) is not None
+        names = services.get(name.rpartition("-")[0] or name, services.get(name, (name,)))
+        ports = " ".join(f"{each}:{state.ports[each]}" for each in names if each in state.ports)
+        age = f"{time.time() - running.started:.0f} s" if alive else ""
+        listens = state.edge if name == "envoy" else ports
+        rows.append((name, "running" if alive else "down", str(running.pid), age, listens))
+    return rows
+
+
+def reset(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
+    """Stop everything and erase this home: all data, secrets and certificates in it.
+
+    Example: sampan reset --yes
+    """
+    with told_errors():
+        home, _ = this_home()
+        if not home.root.is_dir():
+            typer.echo(f"nothing to erase: {home.root} does not exist")
+            return
+        if not yes:
+            typer.confirm(f"Erase all data in {home.root}?", abort=True)
+        asyncio.run(bring_down(home))
+        home.erase()
+        typer.echo(f"erased {home.root}")

@@ -1,0 +1,157 @@
+"""One whole stack: which parts, in which order, and what must be true before it is called ready."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Coroutine, Mapping
+
+from services.stack import ports as loopback
+from services.stack.addresses import OUTSIDE, Addresses
+from services.stack.envoy_part import PORT, Edge, edge_ready, envoy_part
+from services.stack.errors import StackError
+from services.stack.home import Home
+from services.stack.nats_part import nats_part
+from services.stack.part import Part
+from services.stack.pki import EDGE, OPERATOR, Pki
+from services.stack.postgres_part import postgres_part
+from services.stack.redis_part import redis_part
+from services.stack.secrets import load_or_make
+from services.stack.service_parts import ServiceParts, port_names
+from services.stack.supervisor import Progress, Report, Supervisor, end_leftovers, together
+from services.stack.topology import PROCESSES, SERVERS, SERVICES
+
+ADMIN = "envoy/admin"
+
+
+class Stack:
+    """Brings up everything in one home, and takes it down again. The caller holds the home's lock."""
+
+    def __init__(self, home: Home, environment: Mapping[str, str], report: Report) -> None:
+        self.home = home
+        self.environment = environment
+        self.report = report
+        self.edge = Edge(environment)
+        self.port = self.edge.port
+        self.state = home.load_state()
+        self.supervisor = Supervisor(home, self.state, report)
+        self.pki = Pki(home / "pki")
+
+    async def run(self, stop: asyncio.Event, when_ready: Report) -> None:
+        """Starts all, calls `when_ready`, and returns when `stop` is set and everything has ended."""
+        await self._clear_the_way()
+        self.supervisor.opened(self.edge.url, os.getpid())
+        try:
+            await unless(stop, self._start(when_ready))
+            await self.supervisor.run(stop)
+        except StackError as error:
+            self.supervisor.journal.note("failed", error.part, reason=error.reason)
+            raise
+        finally:
+            await self.supervisor.stop(self._stop_order())
+
+    async def _clear_the_way(self) -> None:
+        """What a killed supervisor left is ended first: it may hold ports and data."""
+        left = await end_leftovers(self.state.parts)
+        if left:
+            self.supervisor.journal.note("ended leftovers", "supervisor", parts=left)
+        if not loopback.is_free(self.port, self.edge.host):
+            hint = f"Stop what listens there, or choose another port: {PORT}={self.port + 1} ./scripts/up"
+            raise StackError("envoy", f"port {self.port} on {self.edge.host} is taken", hint)
+        names = [*self._own_servers(), *port_names(), ADMIN]
+        seed = str(self.home.root)
+        found = loopback.assign(names, self.state.ports, seed=seed, taken={self.port})
+        self.state.ports = {**self.state.ports, **found}
+
+    def _own_servers(self) -> list[str]:
+        return [name for name in SERVERS if not self.environment.get(OUTSIDE[name])]
+
+    async def _start(self, when_ready: Report) -> None:
+        begun = asyncio.get_running_loop().time()
+        secrets = load_or_make(self.home, SERVICES)
+        addresses = Addresses(secrets, self.state.ports, self.environment)
+        for name in SERVERS:
+            addresses.socket(name)
+        makers = {"postgres": postgres_part, "redis": redis_part, "nats": nats_part}
+        servers = {
+            name: makers[name](self.home, secrets, self.state.ports[name], self.environment)
+            for name in self._own_servers()
+        }
+        await together(
+            (
+                self._start_database(servers.pop("postgres", None), addresses),
+                *(self.supervisor.start(part, self._place(name)) for name, part in servers.items()),
+                asyncio.to_thread(self.pki.ensure, (*SERVICES, EDGE, OPERATOR)),
+            )
+        )
+        services = ServiceParts(self.home, self.pki, addresses, self.environment)
+        await together(
+            (
+                self.supervisor.start_all((part, self._listening(part)) for part in services.all()),
+                self.supervisor.start(self._envoy(), self.edge.url),
+            )
+        )
+        await edge_ready(self.edge)
+        self.supervisor.ready()
+        milliseconds = round((asyncio.get_running_loop().time() - begun) * 1000)
+        when_ready(Progress("ready", milliseconds, self.edge.url))
+
+    async def _start_database(self, part: Part | None, addresses: Addresses) -> None:
+        from services.stack import bootstrap
+
+        if part is not None:
+            await self.supervisor.start(part, self._place("postgres"))
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        names = bootstrap.services_with_database()
+        made = await bootstrap.ensure(addresses, names)
+        moved = await bootstrap.migrate(addresses, names)
+        detail = "roles and databases made; " * made + (
+            f"migrated {', '.join(moved)}" if moved else "up to date"
+        )
+        self.report(Progress("databases", round((clock() - begun) * 1000), detail))
+
+    def _envoy(self) -> Part:
+        ports = self.state.ports
+        return envoy_part(self.home, self.edge, self.pki, ports, ports[ADMIN], self.environment)
+
+    def _place(self, name: str) -> str:
+        return f"{loopback.LOOPBACK}:{self.state.ports[name]}"
+
+    def _listening(self, part: Part) -> str:
+        for process in PROCESSES:
+            if part.name == process.name:
+                return ", ".join(process.services)
+        return ""
+
+    def _stop_order(self) -> list[list[str]]:
+        servers = ["envoy", *SERVERS]
+        services = [name for name in self.supervisor.children if name not in servers]
+        return [["envoy"], services, ["nats", "redis", "postgres"]]
+
+
+async def unless(stop: asyncio.Event, work: Coroutine[object, object, None]) -> None:
+    """Runs `work` to its end, or cancels it when `stop` is set first."""
+    task = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+    if task.done():
+        task.result()
+        return
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def stop_on_signals(stop: asyncio.Event, *, detached: bool) -> None:
+    """SIGTERM and Ctrl-C stop; a closed terminal stops only what runs in it."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    # A handler, not SIG_IGN: children would inherit that.
+    loop.add_signal_handler(signal.SIGHUP, (lambda: None) if detached else stop.set)
