@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%sampan/identity/v1/error_reason.proto\x12\x12sampan.identity.v1*\x9a\x02\n\x13IdentityErrorReason\x12%\n!IDENTITY_ERROR_REASON_UNSPECIFIED\x10\x00\x12(\n$IDENTITY_ERROR_REASON_USERNAME_TAKEN\x10\x01\x12-\n)IDENTITY_ERROR_REASON_INVALID_CREDENTIALS\x10\x02\x12-\n)IDENTITY_ERROR_REASON_PASSWORD_TOO_COMMON\x10\x03\x12\'\n#IDENTITY_ERROR_REASON_PHONE_INVALID\x10\x04\x12+\n\'IDENTITY_ERROR_REASON_ACCOUNT_SUSPENDED\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%sampan/identity/v1/error_reason.proto\x12\x12sampan.identity.v1*\xf5\x04\n\x13IdentityErrorReason\x12%\n!IDENTITY_ERROR_REASON_UNSPECIFIED\x10\x00\x12(\n$IDENTITY_ERROR_REASON_USERNAME_TAKEN\x10\x01\x12-\n)IDENTITY_ERROR_REASON_INVALID_CREDENTIALS\x10\x02\x12-\n)IDENTITY_ERROR_REASON_PASSWORD_TOO_COMMON\x10\x03\x12\'\n#IDENTITY_ERROR_REASON_PHONE_INVALID\x10\x04\x12+\n\'IDENTITY_ERROR_REASON_ACCOUNT_SUSPENDED\x10\x05\x12\'\n#IDENTITY_ERROR_REASON_EMAIL_INVALID\x10\x06\x12$\n IDENTITY_ERROR_REASON_CODE_WRONG\x10\x07\x12$\n IDENTITY_ERROR_REASON_CODE_SPENT\x10\x08\x12)\n%IDENTITY_ERROR_REASON_CODES_EXHAUSTED\x10\t\x12/\n+IDENTITY_ERROR_REASON_REFRESH_TOKEN_INVALID\x10\n\x12.\n*IDENTITY_ERROR_REASON_REFRESH_TOKEN_REUSED\x10\x0b\x12\'\n#IDENTITY_ERROR_REASON_SESSION_ENDED\x10\x0c\x12/\n+IDENTITY_ERROR_REASON_NEW_PASSWORD_REQUIRED\x10\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sampan.identity.v1.error_re
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_IDENTITYERRORREASON']._serialized_start=62
-  _globals['_IDENTITYERRORREASON']._serialized_end=344
+  _globals['_IDENTITYERRORREASON']._serialized_end=691
 # @@protoc_insertion_point(module_scope)

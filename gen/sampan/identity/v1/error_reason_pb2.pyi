@@ -44,6 +44,38 @@ class _IdentityErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_I
     """403 PERMISSION_DENIED. The account is suspended; the password was right.
     Sample: {"reason":"ACCOUNT_SUSPENDED","detail":"the account is suspended"}
     """
+    IDENTITY_ERROR_REASON_EMAIL_INVALID: _IdentityErrorReason.ValueType  # 6
+    """400 INVALID_ARGUMENT. The e-mail address cannot exist.
+    Sample: {"reason":"EMAIL_INVALID","errors":[{"field":"identifier","rule":"email","message":"is not an e-mail address"}]}
+    """
+    IDENTITY_ERROR_REASON_CODE_WRONG: _IdentityErrorReason.ValueType  # 7
+    """401 UNAUTHENTICATED. The code is not the one that was sent; each wrong one costs a try.
+    Sample: {"reason":"CODE_WRONG","detail":"the code is wrong"}
+    """
+    IDENTITY_ERROR_REASON_CODE_SPENT: _IdentityErrorReason.ValueType  # 8
+    """401 UNAUTHENTICATED. The code was used, has expired, or has no tries left: ask for another.
+    Sample: {"reason":"CODE_SPENT","detail":"the code cannot be used any more: ask for another"}
+    """
+    IDENTITY_ERROR_REASON_CODES_EXHAUSTED: _IdentityErrorReason.ValueType  # 9
+    """429 RESOURCE_EXHAUSTED. Too many codes were sent to this identifier today.
+    Sample: {"reason":"CODES_EXHAUSTED","detail":"too many codes were sent: try again tomorrow"}
+    """
+    IDENTITY_ERROR_REASON_REFRESH_TOKEN_INVALID: _IdentityErrorReason.ValueType  # 10
+    """401 UNAUTHENTICATED. The refresh token is not one of ours, or it has expired.
+    Sample: {"reason":"REFRESH_TOKEN_INVALID","detail":"the refresh token is not valid: sign in again"}
+    """
+    IDENTITY_ERROR_REASON_REFRESH_TOKEN_REUSED: _IdentityErrorReason.ValueType  # 11
+    """401 UNAUTHENTICATED. The refresh token was spent before; the session has been ended everywhere.
+    Sample: {"reason":"REFRESH_TOKEN_REUSED","detail":"the refresh token was used before: sign in again"}
+    """
+    IDENTITY_ERROR_REASON_SESSION_ENDED: _IdentityErrorReason.ValueType  # 12
+    """401 UNAUTHENTICATED. The session was ended: by signing out, from another device, or by a new password.
+    Sample: {"reason":"SESSION_ENDED","detail":"the session has ended: sign in again"}
+    """
+    IDENTITY_ERROR_REASON_NEW_PASSWORD_REQUIRED: _IdentityErrorReason.ValueType  # 13
+    """400 INVALID_ARGUMENT. A code for `reset` needs a new password along with it.
+    Sample: {"reason":"NEW_PASSWORD_REQUIRED","errors":[{"field":"new_password","rule":"required","message":"is needed to reset a password"}]}
+    """
 
 class IdentityErrorReason(_IdentityErrorReason, metaclass=_IdentityErrorReasonEnumTypeWrapper):
     """Reasons of this context; the domain is `sampan.identity`. Sent without the prefix."""
@@ -69,5 +101,37 @@ Sample: {"reason":"PHONE_INVALID","errors":[{"field":"phone","rule":"phone.e164"
 IDENTITY_ERROR_REASON_ACCOUNT_SUSPENDED: IdentityErrorReason.ValueType  # 5
 """403 PERMISSION_DENIED. The account is suspended; the password was right.
 Sample: {"reason":"ACCOUNT_SUSPENDED","detail":"the account is suspended"}
+"""
+IDENTITY_ERROR_REASON_EMAIL_INVALID: IdentityErrorReason.ValueType  # 6
+"""400 INVALID_ARGUMENT. The e-mail address cannot exist.
+Sample: {"reason":"EMAIL_INVALID","errors":[{"field":"identifier","rule":"email","message":"is not an e-mail address"}]}
+"""
+IDENTITY_ERROR_REASON_CODE_WRONG: IdentityErrorReason.ValueType  # 7
+"""401 UNAUTHENTICATED. The code is not the one that was sent; each wrong one costs a try.
+Sample: {"reason":"CODE_WRONG","detail":"the code is wrong"}
+"""
+IDENTITY_ERROR_REASON_CODE_SPENT: IdentityErrorReason.ValueType  # 8
+"""401 UNAUTHENTICATED. The code was used, has expired, or has no tries left: ask for another.
+Sample: {"reason":"CODE_SPENT","detail":"the code cannot be used any more: ask for another"}
+"""
+IDENTITY_ERROR_REASON_CODES_EXHAUSTED: IdentityErrorReason.ValueType  # 9
+"""429 RESOURCE_EXHAUSTED. Too many codes were sent to this identifier today.
+Sample: {"reason":"CODES_EXHAUSTED","detail":"too many codes were sent: try again tomorrow"}
+"""
+IDENTITY_ERROR_REASON_REFRESH_TOKEN_INVALID: IdentityErrorReason.ValueType  # 10
+"""401 UNAUTHENTICATED. The refresh token is not one of ours, or it has expired.
+Sample: {"reason":"REFRESH_TOKEN_INVALID","detail":"the refresh token is not valid: sign in again"}
+"""
+IDENTITY_ERROR_REASON_REFRESH_TOKEN_REUSED: IdentityErrorReason.ValueType  # 11
+"""401 UNAUTHENTICATED. The refresh token was spent before; the session has been ended everywhere.
+Sample: {"reason":"REFRESH_TOKEN_REUSED","detail":"the refresh token was used before: sign in again"}
+"""
+IDENTITY_ERROR_REASON_SESSION_ENDED: IdentityErrorReason.ValueType  # 12
+"""401 UNAUTHENTICATED. The session was ended: by signing out, from another device, or by a new password.
+Sample: {"reason":"SESSION_ENDED","detail":"the session has ended: sign in again"}
+"""
+IDENTITY_ERROR_REASON_NEW_PASSWORD_REQUIRED: IdentityErrorReason.ValueType  # 13
+"""400 INVALID_ARGUMENT. A code for `reset` needs a new password along with it.
+Sample: {"reason":"NEW_PASSWORD_REQUIRED","errors":[{"field":"new_password","rule":"required","message":"is needed to reset a password"}]}
 """
 Global___IdentityErrorReason: _TypeAlias = IdentityErrorReason  # noqa: Y015

@@ -46,6 +46,61 @@ class IdentityServiceStub:
                 request_serializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.LoginRequest.SerializeToString,
                 response_deserializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.LoginResponse.FromString,
                 _registered_method=True)
+        self.SendOtp = channel.unary_unary(
+                '/sampan.identity.v1.IdentityService/SendOtp',
+                request_serializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.SendOtpRequest.SerializeToString,
+                response_deserializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.SendOtpResponse.FromString,
+                _registered_method=True)
+        self.VerifyOtp = channel.unary_unary(
+                '/sampan.identity.v1.IdentityService/VerifyOtp',
+                request_serializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.VerifyOtpRequest.SerializeToString,
+                response_deserializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.VerifyOtpResponse.FromString,
+                _registered_method=True)
+        self.RefreshToken = channel.unary_unary(
+                '/sampan.identity.v1.IdentityService/RefreshToken',
+                request_serializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.RefreshTokenRequest.SerializeToString,
+                response_deserializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.RefreshTokenResponse.FromString,
+                _registered_method=True)
+        self.RegisterWithEmail = channel.unary_unary(
+                '/sampan.identity.v1.IdentityService/RegisterWithEmail',
+                request_serializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.RegisterWithEmailRequest.SerializeToString,
+                response_deserializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.RegisterWithEmailResponse.FromString,
+                _registered_method=True)
+        self.RegisterWithPhone = channel.unary_unary(
+                '/sampan.identity.v1.IdentityService/RegisterWithPhone',
+                request_serializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.RegisterWithPhoneRequest.SerializeToString,
+                response_deserializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.RegisterWithPhoneResponse.FromString,
+                _registered_method=True)
+        self.LoginWithEmail = channel.unary_unary(
+                '/sampan.identity.v1.IdentityService/LoginWithEmail',
+                request_serializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.LoginWithEmailRequest.SerializeToString,
+                response_deserializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.LoginWithEmailResponse.FromString,
+                _registered_method=True)
+        self.LoginWithPhone = channel.unary_unary(
+                '/sampan.identity.v1.IdentityService/LoginWithPhone',
+                request_serializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.LoginWithPhoneRequest.SerializeToString,
+                response_deserializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.LoginWithPhoneResponse.FromString,
+                _registered_method=True)
+        self.Logout = channel.unary_unary(
+                '/sampan.identity.v1.IdentityService/Logout',
+                request_serializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.LogoutRequest.SerializeToString,
+                response_deserializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.LogoutResponse.FromString,
+                _registered_method=True)
+        self.ListSessions = channel.unary_unary(
+                '/sampan.identity.v1.IdentityService/ListSessions',
+                request_serializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.ListSessionsRequest.SerializeToString,
+                response_deserializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.ListSessionsResponse.FromString,
+                _registered_method=True)
+        self.DeleteSession = channel.unary_unary(
+                '/sampan.identity.v1.IdentityService/DeleteSession',
+                request_serializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.DeleteSessionRequest.SerializeToString,
+                response_deserializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.DeleteSessionResponse.FromString,
+                _registered_method=True)
+        self.ChangePassword = channel.unary_unary(
+                '/sampan.identity.v1.IdentityService/ChangePassword',
+                request_serializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.ChangePasswordRequest.SerializeToString,
+                response_deserializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.ChangePasswordResponse.FromString,
+                _registered_method=True)
         self.GetMe = channel.unary_unary(
                 '/sampan.identity.v1.IdentityService/GetMe',
                 request_serializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.GetMeRequest.SerializeToString,
@@ -78,6 +133,95 @@ class IdentityServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SendOtp(self, request, context):
+        """Sends a one-time code to a phone or an e-mail address. REST: POST /v1/auth/otp/send.
+        The answer and its time are the same whether or not somebody has the identifier.
+        Errors: INVALID_ARGUMENT, PHONE_INVALID, EMAIL_INVALID (400), CODES_EXHAUSTED (429) after 10 codes to one identifier in a day,
+        RATE_LIMITED (429).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyOtp(self, request, context):
+        """Signs in with a code, or sets a new password with it. REST: POST /v1/auth/otp/verify.
+        The account is made here when nobody has the identifier and the purpose is `login`. A code works once; 5 tries, 5 minutes.
+        Errors: CODE_WRONG, CODE_SPENT (401), PASSWORD_TOO_COMMON, INVALID_ARGUMENT (400), ACCOUNT_SUSPENDED (403), RATE_LIMITED (429).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RefreshToken(self, request, context):
+        """Gives a new pair for a refresh token, once. REST: POST /v1/auth/token/refresh.
+        A spent refresh token ends its session everywhere, with one exception: the same `request_id` as the call that spent it,
+        within 60 s and as long as the new token is unused, gets the same pair again.
+        Errors: REFRESH_TOKEN_INVALID, REFRESH_TOKEN_REUSED, SESSION_ENDED (401), ACCOUNT_SUSPENDED (403).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RegisterWithEmail(self, request, context):
+        """Makes an account by e-mail and signs it in. REST: POST /v1/register/email, 201. The user name is made up.
+        Errors: INVALID_ARGUMENT, EMAIL_INVALID, PASSWORD_TOO_COMMON (400).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RegisterWithPhone(self, request, context):
+        """Makes an account by phone and signs it in. REST: POST /v1/register/phone, 201. The user name is made up.
+        Errors: INVALID_ARGUMENT, PHONE_INVALID, PASSWORD_TOO_COMMON (400).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LoginWithEmail(self, request, context):
+        """Signs in by e-mail and password. REST: POST /v1/login/email. Errors as Login.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LoginWithPhone(self, request, context):
+        """Signs in by phone and password. REST: POST /v1/login/phone. Errors as Login.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Logout(self, request, context):
+        """Signs out here: ends the session of the token, everywhere within 1 s. REST: POST /v1/auth/logout.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSessions(self, request, context):
+        """Sessions that have not ended, newest first. REST: GET /v1/sessions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSession(self, request, context):
+        """Ends one of one's own sessions, everywhere within 1 s. REST: DELETE /v1/sessions/{id}, 204.
+        Errors: NOT_FOUND (404), also for a session of somebody else.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangePassword(self, request, context):
+        """Changes the password and ends all other sessions. REST: POST /v1/auth/password.
+        Errors: INVALID_CREDENTIALS (401) when the old one is wrong, PASSWORD_TOO_COMMON, INVALID_ARGUMENT (400).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetMe(self, request, context):
         """The signed-in person's own account. REST: GET /v1/me.
         """
@@ -104,6 +248,61 @@ def add_IdentityServiceServicer_to_server(servicer, server):
                     servicer.Login,
                     request_deserializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.LoginRequest.FromString,
                     response_serializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.LoginResponse.SerializeToString,
+            ),
+            'SendOtp': grpc.unary_unary_rpc_method_handler(
+                    servicer.SendOtp,
+                    request_deserializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.SendOtpRequest.FromString,
+                    response_serializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.SendOtpResponse.SerializeToString,
+            ),
+            'VerifyOtp': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyOtp,
+                    request_deserializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.VerifyOtpRequest.FromString,
+                    response_serializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.VerifyOtpResponse.SerializeToString,
+            ),
+            'RefreshToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefreshToken,
+                    request_deserializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.RefreshTokenRequest.FromString,
+                    response_serializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.RefreshTokenResponse.SerializeToString,
+            ),
+            'RegisterWithEmail': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterWithEmail,
+                    request_deserializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.RegisterWithEmailRequest.FromString,
+                    response_serializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.RegisterWithEmailResponse.SerializeToString,
+            ),
+            'RegisterWithPhone': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterWithPhone,
+                    request_deserializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.RegisterWithPhoneRequest.FromString,
+                    response_serializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.RegisterWithPhoneResponse.SerializeToString,
+            ),
+            'LoginWithEmail': grpc.unary_unary_rpc_method_handler(
+                    servicer.LoginWithEmail,
+                    request_deserializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.LoginWithEmailRequest.FromString,
+                    response_serializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.LoginWithEmailResponse.SerializeToString,
+            ),
+            'LoginWithPhone': grpc.unary_unary_rpc_method_handler(
+                    servicer.LoginWithPhone,
+                    request_deserializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.LoginWithPhoneRequest.FromString,
+                    response_serializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.LoginWithPhoneResponse.SerializeToString,
+            ),
+            'Logout': grpc.unary_unary_rpc_method_handler(
+                    servicer.Logout,
+                    request_deserializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.LogoutRequest.FromString,
+                    response_serializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.LogoutResponse.SerializeToString,
+            ),
+            'ListSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSessions,
+                    request_deserializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.ListSessionsRequest.FromString,
+                    response_serializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.ListSessionsResponse.SerializeToString,
+            ),
+            'DeleteSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSession,
+                    request_deserializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.DeleteSessionRequest.FromString,
+                    response_serializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.DeleteSessionResponse.SerializeToString,
+            ),
+            'ChangePassword': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangePassword,
+                    request_deserializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.ChangePasswordRequest.FromString,
+                    response_serializer=sampan_dot_identity_dot_v1_dot_identity__service__pb2.ChangePasswordResponse.SerializeToString,
             ),
             'GetMe': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMe,
@@ -171,6 +370,303 @@ class IdentityService:
             '/sampan.identity.v1.IdentityService/Login',
             sampan_dot_identity_dot_v1_dot_identity__service__pb2.LoginRequest.SerializeToString,
             sampan_dot_identity_dot_v1_dot_identity__service__pb2.LoginResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendOtp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.identity.v1.IdentityService/SendOtp',
+            sampan_dot_identity_dot_v1_dot_identity__service__pb2.SendOtpRequest.SerializeToString,
+            sampan_dot_identity_dot_v1_dot_identity__service__pb2.SendOtpResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyOtp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.identity.v1.IdentityService/VerifyOtp',
+            sampan_dot_identity_dot_v1_dot_identity__service__pb2.VerifyOtpRequest.SerializeToString,
+            sampan_dot_identity_dot_v1_dot_identity__service__pb2.VerifyOtpResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefreshToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.identity.v1.IdentityService/RefreshToken',
+            sampan_dot_identity_dot_v1_dot_identity__service__pb2.RefreshTokenRequest.SerializeToString,
+            sampan_dot_identity_dot_v1_dot_identity__service__pb2.RefreshTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterWithEmail(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.identity.v1.IdentityService/RegisterWithEmail',
+            sampan_dot_identity_dot_v1_dot_identity__service__pb2.RegisterWithEmailRequest.SerializeToString,
+            sampan_dot_identity_dot_v1_dot_identity__service__pb2.RegisterWithEmailResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterWithPhone(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.identity.v1.IdentityService/RegisterWithPhone',
+            sampan_dot_identity_dot_v1_dot_identity__service__pb2.RegisterWithPhoneRequest.SerializeToString,
+            sampan_dot_identity_dot_v1_dot_identity__service__pb2.RegisterWithPhoneResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoginWithEmail(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.identity.v1.IdentityService/LoginWithEmail',
+            sampan_dot_identity_dot_v1_dot_identity__service__pb2.LoginWithEmailRequest.SerializeToString,
+            sampan_dot_identity_dot_v1_dot_identity__service__pb2.LoginWithEmailResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoginWithPhone(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.identity.v1.IdentityService/LoginWithPhone',
+            sampan_dot_identity_dot_v1_dot_identity__service__pb2.LoginWithPhoneRequest.SerializeToString,
+            sampan_dot_identity_dot_v1_dot_identity__service__pb2.LoginWithPhoneResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Logout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.identity.v1.IdentityService/Logout',
+            sampan_dot_identity_dot_v1_dot_identity__service__pb2.LogoutRequest.SerializeToString,
+            sampan_dot_identity_dot_v1_dot_identity__service__pb2.LogoutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.identity.v1.IdentityService/ListSessions',
+            sampan_dot_identity_dot_v1_dot_identity__service__pb2.ListSessionsRequest.SerializeToString,
+            sampan_dot_identity_dot_v1_dot_identity__service__pb2.ListSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.identity.v1.IdentityService/DeleteSession',
+            sampan_dot_identity_dot_v1_dot_identity__service__pb2.DeleteSessionRequest.SerializeToString,
+            sampan_dot_identity_dot_v1_dot_identity__service__pb2.DeleteSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangePassword(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.identity.v1.IdentityService/ChangePassword',
+            sampan_dot_identity_dot_v1_dot_identity__service__pb2.ChangePasswordRequest.SerializeToString,
+            sampan_dot_identity_dot_v1_dot_identity__service__pb2.ChangePasswordResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,47 @@ class IdentityServiceStub:
     """Signs a person in with a password. REST: POST /v1/auth/login, 200.
     Errors: INVALID_ARGUMENT (400), INVALID_CREDENTIALS (401), ACCOUNT_SUSPENDED (403), RATE_LIMITED (429).
     """
+    SendOtp: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.SendOtpRequest, _identity_service_pb2.SendOtpResponse]
+    """Sends a one-time code to a phone or an e-mail address. REST: POST /v1/auth/otp/send.
+    The answer and its time are the same whether or not somebody has the identifier.
+    Errors: INVALID_ARGUMENT, PHONE_INVALID, EMAIL_INVALID (400), CODES_EXHAUSTED (429) after 10 codes to one identifier in a day,
+    RATE_LIMITED (429).
+    """
+    VerifyOtp: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.VerifyOtpRequest, _identity_service_pb2.VerifyOtpResponse]
+    """Signs in with a code, or sets a new password with it. REST: POST /v1/auth/otp/verify.
+    The account is made here when nobody has the identifier and the purpose is `login`. A code works once; 5 tries, 5 minutes.
+    Errors: CODE_WRONG, CODE_SPENT (401), PASSWORD_TOO_COMMON, INVALID_ARGUMENT (400), ACCOUNT_SUSPENDED (403), RATE_LIMITED (429).
+    """
+    RefreshToken: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.RefreshTokenRequest, _identity_service_pb2.RefreshTokenResponse]
+    """Gives a new pair for a refresh token, once. REST: POST /v1/auth/token/refresh.
+    A spent refresh token ends its session everywhere, with one exception: the same `request_id` as the call that spent it,
+    within 60 s and as long as the new token is unused, gets the same pair again.
+    Errors: REFRESH_TOKEN_INVALID, REFRESH_TOKEN_REUSED, SESSION_ENDED (401), ACCOUNT_SUSPENDED (403).
+    """
+    RegisterWithEmail: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.RegisterWithEmailRequest, _identity_service_pb2.RegisterWithEmailResponse]
+    """Makes an account by e-mail and signs it in. REST: POST /v1/register/email, 201. The user name is made up.
+    Errors: INVALID_ARGUMENT, EMAIL_INVALID, PASSWORD_TOO_COMMON (400).
+    """
+    RegisterWithPhone: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.RegisterWithPhoneRequest, _identity_service_pb2.RegisterWithPhoneResponse]
+    """Makes an account by phone and signs it in. REST: POST /v1/register/phone, 201. The user name is made up.
+    Errors: INVALID_ARGUMENT, PHONE_INVALID, PASSWORD_TOO_COMMON (400).
+    """
+    LoginWithEmail: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.LoginWithEmailRequest, _identity_service_pb2.LoginWithEmailResponse]
+    """Signs in by e-mail and password. REST: POST /v1/login/email. Errors as Login."""
+    LoginWithPhone: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.LoginWithPhoneRequest, _identity_service_pb2.LoginWithPhoneResponse]
+    """Signs in by phone and password. REST: POST /v1/login/phone. Errors as Login."""
+    Logout: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.LogoutRequest, _identity_service_pb2.LogoutResponse]
+    """Signs out here: ends the session of the token, everywhere within 1 s. REST: POST /v1/auth/logout."""
+    ListSessions: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.ListSessionsRequest, _identity_service_pb2.ListSessionsResponse]
+    """Sessions that have not ended, newest first. REST: GET /v1/sessions."""
+    DeleteSession: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.DeleteSessionRequest, _identity_service_pb2.DeleteSessionResponse]
+    """Ends one of one's own sessions, everywhere within 1 s. REST: DELETE /v1/sessions/{id}, 204.
+    Errors: NOT_FOUND (404), also for a session of somebody else.
+    """
+    ChangePassword: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.ChangePasswordRequest, _identity_service_pb2.ChangePasswordResponse]
+    """Changes the password and ends all other sessions. REST: POST /v1/auth/password.
+    Errors: INVALID_CREDENTIALS (401) when the old one is wrong, PASSWORD_TOO_COMMON, INVALID_ARGUMENT (400).
+    """
     GetMe: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.GetMeRequest, _account_pb2.Account]
     """The signed-in person's own account. REST: GET /v1/me."""
     GetJwks: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.GetJwksRequest, _identity_service_pb2.JwkSet]
@@ -59,6 +100,47 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     Login: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.LoginRequest, _identity_service_pb2.LoginResponse]  # type: ignore[assignment]
     """Signs a person in with a password. REST: POST /v1/auth/login, 200.
     Errors: INVALID_ARGUMENT (400), INVALID_CREDENTIALS (401), ACCOUNT_SUSPENDED (403), RATE_LIMITED (429).
+    """
+    SendOtp: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.SendOtpRequest, _identity_service_pb2.SendOtpResponse]  # type: ignore[assignment]
+    """Sends a one-time code to a phone or an e-mail address. REST: POST /v1/auth/otp/send.
+    The answer and its time are the same whether or not somebody has the identifier.
+    Errors: INVALID_ARGUMENT, PHONE_INVALID, EMAIL_INVALID (400), CODES_EXHAUSTED (429) after 10 codes to one identifier in a day,
+    RATE_LIMITED (429).
+    """
+    VerifyOtp: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.VerifyOtpRequest, _identity_service_pb2.VerifyOtpResponse]  # type: ignore[assignment]
+    """Signs in with a code, or sets a new password with it. REST: POST /v1/auth/otp/verify.
+    The account is made here when nobody has the identifier and the purpose is `login`. A code works once; 5 tries, 5 minutes.
+    Errors: CODE_WRONG, CODE_SPENT (401), PASSWORD_TOO_COMMON, INVALID_ARGUMENT (400), ACCOUNT_SUSPENDED (403), RATE_LIMITED (429).
+    """
+    RefreshToken: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.RefreshTokenRequest, _identity_service_pb2.RefreshTokenResponse]  # type: ignore[assignment]
+    """Gives a new pair for a refresh token, once. REST: POST /v1/auth/token/refresh.
+    A spent refresh token ends its session everywhere, with one exception: the same `request_id` as the call that spent it,
+    within 60 s and as long as the new token is unused, gets the same pair again.
+    Errors: REFRESH_TOKEN_INVALID, REFRESH_TOKEN_REUSED, SESSION_ENDED (401), ACCOUNT_SUSPENDED (403).
+    """
+    RegisterWithEmail: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.RegisterWithEmailRequest, _identity_service_pb2.RegisterWithEmailResponse]  # type: ignore[assignment]
+    """Makes an account by e-mail and signs it in. REST: POST /v1/register/email, 201. The user name is made up.
+    Errors: INVALID_ARGUMENT, EMAIL_INVALID, PASSWORD_TOO_COMMON (400).
+    """
+    RegisterWithPhone: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.RegisterWithPhoneRequest, _identity_service_pb2.RegisterWithPhoneResponse]  # type: ignore[assignment]
+    """Makes an account by phone and signs it in. REST: POST /v1/register/phone, 201. The user name is made up.
+    Errors: INVALID_ARGUMENT, PHONE_INVALID, PASSWORD_TOO_COMMON (400).
+    """
+    LoginWithEmail: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.LoginWithEmailRequest, _identity_service_pb2.LoginWithEmailResponse]  # type: ignore[assignment]
+    """Signs in by e-mail and password. REST: POST /v1/login/email. Errors as Login."""
+    LoginWithPhone: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.LoginWithPhoneRequest, _identity_service_pb2.LoginWithPhoneResponse]  # type: ignore[assignment]
+    """Signs in by phone and password. REST: POST /v1/login/phone. Errors as Login."""
+    Logout: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.LogoutRequest, _identity_service_pb2.LogoutResponse]  # type: ignore[assignment]
+    """Signs out here: ends the session of the token, everywhere within 1 s. REST: POST /v1/auth/logout."""
+    ListSessions: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.ListSessionsRequest, _identity_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
+    """Sessions that have not ended, newest first. REST: GET /v1/sessions."""
+    DeleteSession: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.DeleteSessionRequest, _identity_service_pb2.DeleteSessionResponse]  # type: ignore[assignment]
+    """Ends one of one's own sessions, everywhere within 1 s. REST: DELETE /v1/sessions/{id}, 204.
+    Errors: NOT_FOUND (404), also for a session of somebody else.
+    """
+    ChangePassword: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.ChangePasswordRequest, _identity_service_pb2.ChangePasswordResponse]  # type: ignore[assignment]
+    """Changes the password and ends all other sessions. REST: POST /v1/auth/password.
+    Errors: INVALID_CREDENTIALS (401) when the old one is wrong, PASSWORD_TOO_COMMON, INVALID_ARGUMENT (400).
     """
     GetMe: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.GetMeRequest, _account_pb2.Account]  # type: ignore[assignment]
     """The signed-in person's own account. REST: GET /v1/me."""
@@ -86,6 +168,113 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_identity_service_pb2.LoginResponse, _abc.Awaitable[_identity_service_pb2.LoginResponse]]:
         """Signs a person in with a password. REST: POST /v1/auth/login, 200.
         Errors: INVALID_ARGUMENT (400), INVALID_CREDENTIALS (401), ACCOUNT_SUSPENDED (403), RATE_LIMITED (429).
+        """
+
+    @_abc_1.abstractmethod
+    def SendOtp(
+        self,
+        request: _identity_service_pb2.SendOtpRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_service_pb2.SendOtpResponse, _abc.Awaitable[_identity_service_pb2.SendOtpResponse]]:
+        """Sends a one-time code to a phone or an e-mail address. REST: POST /v1/auth/otp/send.
+        The answer and its time are the same whether or not somebody has the identifier.
+        Errors: INVALID_ARGUMENT, PHONE_INVALID, EMAIL_INVALID (400), CODES_EXHAUSTED (429) after 10 codes to one identifier in a day,
+        RATE_LIMITED (429).
+        """
+
+    @_abc_1.abstractmethod
+    def VerifyOtp(
+        self,
+        request: _identity_service_pb2.VerifyOtpRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_service_pb2.VerifyOtpResponse, _abc.Awaitable[_identity_service_pb2.VerifyOtpResponse]]:
+        """Signs in with a code, or sets a new password with it. REST: POST /v1/auth/otp/verify.
+        The account is made here when nobody has the identifier and the purpose is `login`. A code works once; 5 tries, 5 minutes.
+        Errors: CODE_WRONG, CODE_SPENT (401), PASSWORD_TOO_COMMON, INVALID_ARGUMENT (400), ACCOUNT_SUSPENDED (403), RATE_LIMITED (429).
+        """
+
+    @_abc_1.abstractmethod
+    def RefreshToken(
+        self,
+        request: _identity_service_pb2.RefreshTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_service_pb2.RefreshTokenResponse, _abc.Awaitable[_identity_service_pb2.RefreshTokenResponse]]:
+        """Gives a new pair for a refresh token, once. REST: POST /v1/auth/token/refresh.
+        A spent refresh token ends its session everywhere, with one exception: the same `request_id` as the call that spent it,
+        within 60 s and as long as the new token is unused, gets the same pair again.
+        Errors: REFRESH_TOKEN_INVALID, REFRESH_TOKEN_REUSED, SESSION_ENDED (401), ACCOUNT_SUSPENDED (403).
+        """
+
+    @_abc_1.abstractmethod
+    def RegisterWithEmail(
+        self,
+        request: _identity_service_pb2.RegisterWithEmailRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_service_pb2.RegisterWithEmailResponse, _abc.Awaitable[_identity_service_pb2.RegisterWithEmailResponse]]:
+        """Makes an account by e-mail and signs it in. REST: POST /v1/register/email, 201. The user name is made up.
+        Errors: INVALID_ARGUMENT, EMAIL_INVALID, PASSWORD_TOO_COMMON (400).
+        """
+
+    @_abc_1.abstractmethod
+    def RegisterWithPhone(
+        self,
+        request: _identity_service_pb2.RegisterWithPhoneRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_service_pb2.RegisterWithPhoneResponse, _abc.Awaitable[_identity_service_pb2.RegisterWithPhoneResponse]]:
+        """Makes an account by phone and signs it in. REST: POST /v1/register/phone, 201. The user name is made up.
+        Errors: INVALID_ARGUMENT, PHONE_INVALID, PASSWORD_TOO_COMMON (400).
+        """
+
+    @_abc_1.abstractmethod
+    def LoginWithEmail(
+        self,
+        request: _identity_service_pb2.LoginWithEmailRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_service_pb2.LoginWithEmailResponse, _abc.Awaitable[_identity_service_pb2.LoginWithEmailResponse]]:
+        """Signs in by e-mail and password. REST: POST /v1/login/email. Errors as Login."""
+
+    @_abc_1.abstractmethod
+    def LoginWithPhone(
+        self,
+        request: _identity_service_pb2.LoginWithPhoneRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_service_pb2.LoginWithPhoneResponse, _abc.Awaitable[_identity_service_pb2.LoginWithPhoneResponse]]:
+        """Signs in by phone and password. REST: POST /v1/login/phone. Errors as Login."""
+
+    @_abc_1.abstractmethod
+    def Logout(
+        self,
+        request: _identity_service_pb2.LogoutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_service_pb2.LogoutResponse, _abc.Awaitable[_identity_service_pb2.LogoutResponse]]:
+        """Signs out here: ends the session of the token, everywhere within 1 s. REST: POST /v1/auth/logout."""
+
+    @_abc_1.abstractmethod
+    def ListSessions(
+        self,
+        request: _identity_service_pb2.ListSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_service_pb2.ListSessionsResponse, _abc.Awaitable[_identity_service_pb2.ListSessionsResponse]]:
+        """Sessions that have not ended, newest first. REST: GET /v1/sessions."""
+
+    @_abc_1.abstractmethod
+    def DeleteSession(
+        self,
+        request: _identity_service_pb2.DeleteSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_service_pb2.DeleteSessionResponse, _abc.Awaitable[_identity_service_pb2.DeleteSessionResponse]]:
+        """Ends one of one's own sessions, everywhere within 1 s. REST: DELETE /v1/sessions/{id}, 204.
+        Errors: NOT_FOUND (404), also for a session of somebody else.
+        """
+
+    @_abc_1.abstractmethod
+    def ChangePassword(
+        self,
+        request: _identity_service_pb2.ChangePasswordRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_service_pb2.ChangePasswordResponse, _abc.Awaitable[_identity_service_pb2.ChangePasswordResponse]]:
+        """Changes the password and ends all other sessions. REST: POST /v1/auth/password.
+        Errors: INVALID_CREDENTIALS (401) when the old one is wrong, PASSWORD_TOO_COMMON, INVALID_ARGUMENT (400).
         """
 
     @_abc_1.abstractmethod
