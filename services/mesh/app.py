@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from services.mesh.auth import Keys
+from services.mesh.revocation import Fetch, nothing_revoked
 from services.mesh.settings import ServiceSettings
 
 
@@ -16,14 +17,17 @@ from services.mesh.settings import ServiceSettings
 class App:
     """A service, built and ready to be served.
 
-    `servicers` maps full names of protobuf services to what implements them; `keys` says where it finds
-    the public keys of access tokens; `foreign` holds handlers of contracts that are not ours, which run
-    without the chain; `closers` run in order when the server has stopped.
+    `servicers` maps full names of protobuf services to what implements them; `keys` says where it finds the
+    public keys of access tokens and `revocations` which sessions have ended; `foreign` holds handlers of
+    contracts that are not ours, which run without the chain; `background` runs as long as the server does;
+    `closers` run in order when it has stopped.
     """
 
     name: str
     settings: ServiceSettings
     servicers: Mapping[str, object]
     keys: Keys
+    revocations: Fetch = nothing_revoked
     foreign: Sequence[grpc.GenericRpcHandler[Any, Any]] = ()
+    background: Sequence[Callable[[], Awaitable[None]]] = ()
     closers: Sequence[Callable[[], Awaitable[None]]] = field(default=())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from services.mesh.errors import Unavailable
 from services.mesh.settings import ServiceSettings
 from services.mesh.tls import channel_credentials, server_name
 
@@ -29,6 +31,15 @@ def channel(addresses: Sequence[str], service: str, settings: ServiceSettings) -
             ("grpc.max_reconnect_backoff_ms", 1000),
         ),
     )
+
+
+@contextmanager
+def unavailable() -> Iterator[None]:
+    """Around a call to another service: whatever goes wrong there, the caller is told UNAVAILABLE."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise Unavailable from error
 
 
 async def is_serving(opened: grpc.aio.Channel, timeout: float) -> bool:

@@ -17,6 +17,7 @@ from services.mesh.auth import TokenVerifier
 from services.mesh.chain import Chain
 from services.mesh.clock import system_clock
 from services.mesh.ratelimit import RateLimiter
+from services.mesh.revocation import Revocations
 from services.mesh.server import Server
 from services.mesh.settings import MeshSettings
 from services.mesh.tls import server_credentials
@@ -42,59 +43,101 @@ async def _web(mesh: MeshSettings) -> App:
 BUILDERS: dict[str, Callable[[MeshSettings], Awaitable[App]]] = {"identity": _identity, "web": _web}
 
 
-def server_of(app: App, mesh: MeshSettings) -> Server:
-    """The gRPC server of a built service, behind the whole chain."""
-    log = logs.logger(app.name)
-    settings = app.settings
-    verifier = TokenVerifier(
-        app.keys,
-        issuer=mesh.token_issuer,
-        audience=mesh.token_audience,
-        leeway=mesh.token_leeway,
-        clock=system_clock,
-    )
-    chain = Chain(
-        verifier=verifier,
-        limiter=RateLimiter(system_clock, scale=mesh.rate_limit_scale),
-        log=log,
-        max_request_bytes=settings.max_request_bytes,
-        slow_seconds=mesh.log_slow_seconds,
-        sample=mesh.log_sample,
-    )
-    return Server(
-        name=app.name,
-        listen=settings.listen,
-        credentials=server_credentials(settings.tls_cert, settings.tls_key, settings.tls_ca),
-        chain=chain,
-        servicers=app.servicers,
-        log=log,
-        max_request_bytes=settings.max_request_bytes,
-        foreign=app.foreign,
-    )
+class Running:
+    """A built service behind the whole chain: its server, its revocations, its background work."""
+
+    def __init__(self, app: App, mesh: MeshSettings) -> None:
+        self._app = app
+        log = logs.logger(app.name)
+        self._log = log
+        settings = app.settings
+        self.revocations = Revocations(app.revocations, system_clock, log)
+        verifier = TokenVerifier(
+            app.keys,
+            issuer=mesh.token_issuer,
+            audience=mesh.token_audience,
+            leeway=mesh.token_leeway,
+            clock=system_clock,
+            revoked=self.revocations.is_revoked,
+        )
+        chain = Chain(
+            verifier=verifier,
+            limiter=RateLimiter(system_clock, scale=mesh.rate_limit_scale),
+            log=log,
+            max_request_bytes=settings.max_request_bytes,
+            slow_seconds=mesh.log_slow_seconds,
+            sample=mesh.log_sample,
+        )
+        self.server = Server(
+            name=app.name,
+            listen=settings.listen,
+            credentials=server_credentials(settings.tls_cert, settings.tls_key, settings.tls_ca),
+            chain=chain,
+            servicers=app.servicers,
+            log=log,
+            max_request_bytes=settings.max_request_bytes,
+            foreign=app.foreign,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Serves as soon as it knows which sessions have ended."""
+        await self.revocations.load()
+        await self.server.start()
+        for work in (self.revocations.follow, *self._app.background):
+            task = asyncio.ensure_future(work())
+            task.add_done_callback(self._ended)
+            self._tasks.append(task)
+
+    async def stop(self, *, notice: float, grace: float) -> None:
+        """Drains the server, ends background work, closes what the service opened."""
+        await self.server.stop(notice=notice, grace=grace)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for close in self._app.closers:
+            await close()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Background work that ends untold ends the process, which is started anew."""
+        if not task.cancelled():
+            self._log.error("background.ended", exc_info=task.exception())
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 async def serve(services: Sequence[str], mesh: MeshSettings) -> None:
     """Serves until SIGTERM, which drains, or SIGINT, which stops at once."""
-    stop: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[float] = loop.create_future()
 
     def ask_to_stop(notice: float) -> None:
         if not stop.done():
             stop.set_result(notice)
 
-    loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, ask_to_stop, mesh.drain_notice_seconds)
     loop.add_signal_handler(signal.SIGINT, ask_to_stop, 0.0)
-    apps = [await BUILDERS[name](mesh) for name in services]
-    servers = [server_of(app, mesh) for app in apps]
-    for server in servers:
-        await server.start()
+    starting = loop.create_task(_start(services, mesh))
+    await asyncio.wait((starting, stop), return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        # Told to stop while waiting for a part that is away.
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return
+    running = starting.result()
     _say_ready()
     notice = await stop
     grace = mesh.drain_grace_seconds if notice else 1.0
-    await asyncio.gather(*(server.stop(notice=notice, grace=grace) for server in servers))
-    for app in apps:
-        for close in app.closers:
-            await close()
+    await asyncio.gather(*(one.stop(notice=notice, grace=grace) for one in running))
+
+
+async def _start(services: Sequence[str], mesh: MeshSettings) -> list[Running]:
+    """One after another: a service may need one that stands before it."""
+    running = []
+    for name in services:
+        one = Running(await BUILDERS[name](mesh), mesh)
+        await one.start()
+        running.append(one)
+    return running
 
 
 def _say_ready() -> None:

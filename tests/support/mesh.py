@@ -20,7 +20,7 @@ from services.mesh.app import App
 from services.mesh.call import Call
 from services.mesh.settings import MeshSettings, ServiceSettings
 from services.stack.pki import Pki
-from services.stack.serve import server_of
+from services.stack.serve import Running
 
 PROBE = "sampan.probe.v1.ProbeService"
 
@@ -115,14 +115,12 @@ def make_pki(folder: Path) -> Pki:
 @asynccontextmanager
 async def serving(app: App, mesh: MeshSettings | None = None) -> AsyncIterator[str]:
     """Serves an app behind the production chain; yields its address."""
-    server = server_of(app, mesh or MeshSettings())
-    await server.start()
+    running = Running(app, mesh or MeshSettings())
+    await running.start()
     try:
-        yield server.address
+        yield running.server.address
     finally:
-        await server.stop(notice=0, grace=0)
-        for close in app.closers:
-            await close()
+        await running.stop(notice=0, grace=0)
 
 
 def probe_app(pki: Pki, minter: Minter, **settings: Any) -> App:

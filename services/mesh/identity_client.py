@@ -1,0 +1,60 @@
+"""What services ask of identity: the keys of access tokens, and which sessions have ended."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+
+import grpc
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from sampan.identity.v1 import identity_internal_service_pb2, identity_service_pb2
+from sampan.identity.v1.identity_internal_service_pb2_grpc import IdentityInternalServiceStub
+from sampan.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
+from services.mesh.channels import unavailable
+from services.mesh.clock import Clock
+from services.mesh.revocation import Revocation
+
+# An unknown key id asks again, but not more often than this, in seconds.
+_RELOAD_SECONDS = 1.0
+_TIMEOUT = 2.0
+
+
+class IdentityClient:
+    """Keys and revocations over a channel to identity.
+
+    Keys that were seen once are remembered, so that tokens are verified while identity is away.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, clock: Clock) -> None:
+        self._public = IdentityServiceStub(channel)
+        self._internal = IdentityInternalServiceStub(channel)
+        self._clock = clock
+        self._keys: dict[str, Ed25519PublicKey] = {}
+        self._asked_at = float("-inf")
+
+    async def find(self, kid: str, /) -> Ed25519PublicKey | None:
+        """The public key of an id, or None. Raises Unavailable when no key could ever be had."""
+        if kid not in self._keys and self._clock() - self._asked_at >= _RELOAD_SECONDS:
+            self._asked_at = self._clock()
+            await self._load()
+        return self._keys.get(kid)
+
+    async def _load(self) -> None:
+        with unavailable():
+            answer = await self._public.GetJwks(identity_service_pb2.GetJwksRequest(), timeout=_TIMEOUT)
+        self._keys = {key.kid: _public_key(key.x) for key in answer.keys if key.crv == "Ed25519"}
+
+    async def revocations(self, after: int) -> Sequence[Revocation]:
+        """What ended after a number. Raises Unavailable."""
+        request = identity_internal_service_pb2.ListRevocationsRequest(after=after)
+        with unavailable():
+            answer = await self._internal.ListRevocations(request, timeout=_TIMEOUT)
+        return [
+            Revocation(one.number, one.session_id, one.until.ToNanoseconds() / 1e9)
+            for one in answer.revocations
+        ]
+
+
+def _public_key(x: str) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(base64.urlsafe_b64decode(x + "=" * (-len(x) % 4)))
