@@ -31,7 +31,11 @@ class Process:
 SERVICES: dict[str, Service] = {
     service.name: service
     for service in (
-        Service("identity", public=("sampan.identity.v1.IdentityService",)),
+        Service(
+            "identity",
+            public=("sampan.identity.v1.IdentityService",),
+            internal=("sampan.identity.v1.IdentityInternalService",),
+        ),
         Service("web", public=("sampan.web.v1.WebService",), database=False),
     )
 }
