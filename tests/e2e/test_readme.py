@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from tests.support.stack import ROOT, Stack
 
 README = (ROOT / "README.md").read_text()

@@ -30,7 +30,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_MALFORMED_REQUEST: _ErrorReason.ValueType  # 2
     """400 INVALID_ARGUMENT. The bytes or the JSON are not a message of the type that the method takes.
-    Sample: {"reason":"MALFORMED_REQUEST","detail":"the request body cannot be read as the method's request"}
+    Sample: {"reason":"MALFORMED_REQUEST","detail":"the request cannot be read as the request of this method"}
     """
     ERROR_REASON_UNKNOWN_QUERY_PARAMETER: _ErrorReason.ValueType  # 3
     """400 INVALID_ARGUMENT. A query parameter has no field in the request. REST only.
@@ -93,7 +93,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Sample: {"reason":"INTERNAL","detail":"something went wrong on our side","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736"}
     """
     ERROR_REASON_FAILED_PRECONDITION: _ErrorReason.ValueType  # 18
-    """400 FAILED_PRECONDITION or 409. The state of the thing does not allow this now.
+    """409 FAILED_PRECONDITION. The state of the thing does not allow this now.
     Sample: {"reason":"FAILED_PRECONDITION","detail":"the account is suspended"}
     """
 
@@ -111,7 +111,7 @@ Sample: {"reason":"INVALID_ARGUMENT","errors":[{"field":"username","rule":"strin
 """
 ERROR_REASON_MALFORMED_REQUEST: ErrorReason.ValueType  # 2
 """400 INVALID_ARGUMENT. The bytes or the JSON are not a message of the type that the method takes.
-Sample: {"reason":"MALFORMED_REQUEST","detail":"the request body cannot be read as the method's request"}
+Sample: {"reason":"MALFORMED_REQUEST","detail":"the request cannot be read as the request of this method"}
 """
 ERROR_REASON_UNKNOWN_QUERY_PARAMETER: ErrorReason.ValueType  # 3
 """400 INVALID_ARGUMENT. A query parameter has no field in the request. REST only.
@@ -174,7 +174,7 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 17
 Sample: {"reason":"INTERNAL","detail":"something went wrong on our side","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736"}
 """
 ERROR_REASON_FAILED_PRECONDITION: ErrorReason.ValueType  # 18
-"""400 FAILED_PRECONDITION or 409. The state of the thing does not allow this now.
+"""409 FAILED_PRECONDITION. The state of the thing does not allow this now.
 Sample: {"reason":"FAILED_PRECONDITION","detail":"the account is suspended"}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
