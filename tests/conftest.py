@@ -30,6 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """The process that the run was started in makes the folder that all workers share."""
     if not hasattr(config, "workerinput"):
         os.environ[RUN] = tempfile.mkdtemp(prefix="sampan-test-")
+        os.environ["GRPC_VERBOSITY"] = "ERROR"
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
