@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,16 +33,25 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["GRPC_VERBOSITY"] = "ERROR"
 
 
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Stops the stacks that tests needed, before coverage is summed up: their processes write theirs at exit."""
+    try:
+        return (yield)
+    finally:
+        if not hasattr(session.config, "workerinput"):
+            for port in Path(os.environ[RUN]).glob("home*/port"):
+                Stack(port.parent, int(port.read_text())).command("down")
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Stops the stack, if any test needed one."""
+    """Removes what the run left, unless asked to keep it."""
     if hasattr(config, "workerinput"):
         return
     run = Path(os.environ.pop(RUN))
-    for home in run.glob("home*"):
-        Stack(home, int((home / "port").read_text())).command("down")
-        if config.getoption("keep_homes", default=False):
-            print(f"kept {home}")
-    if not config.getoption("keep_homes", default=False):
+    if config.getoption("keep_homes", default=False):
+        print(f"kept {run}")
+    else:
         shutil.rmtree(run, ignore_errors=True)
 
 
