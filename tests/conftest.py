@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -35,13 +35,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
-    """Stops the stacks that tests needed, before coverage is summed up: their processes write theirs at exit."""
+    """Stops the stacks before coverage is summed up: their processes write theirs at exit."""
     try:
         return (yield)
     finally:
         if not hasattr(session.config, "workerinput"):
-            for port in Path(os.environ[RUN]).glob("home*/port"):
-                Stack(port.parent, int(port.read_text())).command("down")
+            for port in Path(os.environ[RUN]).glob("home*.port"):
+                Stack(port.with_suffix(""), int(port.read_text())).command("down")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -75,16 +75,17 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return {"uvloop": uvloop.new_event_loop}
 
 
-def shared_stack(name: str) -> Stack:
-    """The run's stack of a name; the first who asks starts it."""
+def shared_stack(name: str, extra: Mapping[str, str] | None = None) -> Stack:
+    """The run's stack of a name; the first who asks starts it, with more settings if it likes."""
     run = Path(os.environ[RUN])
     home = run / f"home-{name}"
     with (run / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if (home / "port").exists():
-            return Stack(home, int((home / "port").read_text()))
-        stack = stacks.start(home)
-        (home / "port").write_text(str(stack.port))
+        port = run / f"{home.name}.port"
+        if port.exists():
+            return Stack(home, int(port.read_text()))
+        stack = stacks.start(home, extra)
+        port.write_text(str(stack.port))
         return stack
 
 

@@ -59,7 +59,7 @@ class Supervisor:
         try:
             await child.start()
         except OSError as error:
-            raise StackError(part.name, f"cannot be started: {error}") from None
+            raise StackError(part.name, f"{part.command[0]} cannot be started: {error.strerror}") from None
         milliseconds = round((clock() - begun) * 1000)
         self.journal.note("started", part.name, pid=child.pid, ms=milliseconds)
         self._keepers.append(asyncio.create_task(child.keep(), name=f"keep {part.name}"))

@@ -20,9 +20,9 @@ def serve(
 ) -> None:
     """Run services in this terminal.
 
-    They share one process, until Ctrl-C, and use the databases, Redis and NATS of this home's stack,
-    or outside ones named by SAMPAN_POSTGRES_URL,
-    SAMPAN_REDIS_URL, SAMPAN_NATS_URL. A port that the stack's own copy holds is left to it.
+    They share one process, until Ctrl-C, and use the databases, Redis and NATS of this home's stack, or
+    outside ones named by SAMPAN_POSTGRES_URL, SAMPAN_REDIS_URL and SAMPAN_NATS_URL. A port that the
+    stack's own copy holds is left to it.
 
     \b
     Examples:
