@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from services.stack.commands.console import FAILED, progress, table, this_home, told_errors
+from services.stack.commands.console import FAILED, INTERRUPTED, progress, table, this_home, told_errors
 from services.stack.errors import StackError
 from services.stack.home import READY, STOPPED, STOPPING, Home, State
 
@@ -47,8 +47,10 @@ def up(
         if detach:
             launch.in_background(home, environment, lock, progress)
         else:
-            launch.in_foreground(home, environment, progress)
+            ready = launch.in_foreground(home, environment, progress)
             typer.echo("stopped")
+            if not ready:
+                raise typer.Exit(INTERRUPTED)
 
 
 def down() -> None:
