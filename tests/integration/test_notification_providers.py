@@ -45,7 +45,8 @@ async def test_an_email_arrives_once_with_subject_text_and_id_and_leaves_no_text
     notification_database: Clone, owner: asyncpg.Connection, pki: Pki
 ) -> None:
     with smtp_server() as mailbox:
-        async with notifying(notification_database, pki, **by_smtp(mailbox)) as client:
+        # Woken by the order: nobody looks for it for a minute.
+        async with notifying(notification_database, pki, **by_smtp(mailbox, poll_seconds=60)) as client:
             to = address()
             delivery = await client.deliver(to, language="th")
             shown = await client.wait_for(delivery, "sent")
@@ -87,7 +88,7 @@ async def test_an_email_refused_for_good_is_dead_until_it_is_replayed(
 ) -> None:
     with smtp_server() as mailbox:
         getattr(mailbox, stage).append("550 no")
-        async with notifying(notification_database, pki, **by_smtp(mailbox)) as client:
+        async with notifying(notification_database, pki, **by_smtp(mailbox, poll_seconds=60)) as client:
             to = address()
             delivery = await client.deliver(to)
             dead = await client.wait_for(delivery, "dead")
@@ -392,7 +393,8 @@ async def test_address_code_and_text_are_in_no_table_no_log_and_no_error(
                     errors += str(raised.value) + repr(raised.value.trailing_metadata())
                 lying = await dump(owner)
             log = running.log.read_text()
-    assert {"call", "delivery.failed", "server.started"} <= set(events(running.log))
+    assert events(running.log, "call")
+    assert events(running.log, "delivery.failed")
     assert "RECIPIENT_INVALID" in errors
     for canary in (phone, phone[1:], mail, "canary", code, "canarydevice"):
         assert canary.encode() not in lying

@@ -24,7 +24,7 @@ from services.stack.pki import Pki
 from tests.support.databases import Clone, notification_app
 from tests.support.mesh import channel_as, serving, settings_of
 from tests.support.providers import Mailbox, SmsGateway, until
-from tests.support.stack import ROOT, free_port
+from tests.support.stack import ROOT
 
 # Everything that takes time in production, quick.
 QUICK: dict[str, Any] = {
@@ -138,10 +138,8 @@ class OwnProcess:
 @asynccontextmanager
 async def own_process(database: Clone, pki: Pki, log: Path, **settings: Any) -> AsyncIterator[OwnProcess]:
     """Notification as the stack runs it, with every call logged."""
-    address = f"127.0.0.1:{free_port()}"
     given = {
         **settings_of("notification", pki),
-        "listen": address,
         "database_url": database.runtime_url,
         "master_key": database.master_key,
         **settings,
@@ -162,13 +160,25 @@ async def own_process(database: Clone, pki: Pki, log: Path, **settings: Any) -> 
             stderr=output,
         )
     try:
+        address = await _started(process, log)
         async with client_of(address, pki) as client:
-            await until(client.serving)
             yield OwnProcess(client, process, log)
     finally:
         if process.returncode is None:
             process.terminate()
             await process.wait()
+
+
+async def _started(process: asyncio.subprocess.Process, log: Path) -> str:
+    """Its address, as its log says."""
+
+    async def ended_or_started() -> bool:
+        return process.returncode is not None or bool(events(log, "server.started"))
+
+    await until(ended_or_started, 60)
+    assert process.returncode is None, log.read_text()
+    address: str = events(log, "server.started")[0]["address"]
+    return address
 
 
 def told(error: grpc.aio.AioRpcError) -> tuple[str, list[str]]:
@@ -181,7 +191,8 @@ def told(error: grpc.aio.AioRpcError) -> tuple[str, list[str]]:
     return info.reason, [violation.field for violation in bad.field_violations]
 
 
-def events(log: Path) -> list[str]:
-    """What a process logged, by name."""
-    lines = log.read_text().splitlines()
-    return [json.loads(line).get("event", "") for line in lines if line.startswith("{")]
+def events(log: Path, name: str) -> list[dict[str, Any]]:
+    """What a process logged under a name. Its last line may not be whole yet."""
+    lines = log.read_text().rpartition("\n")[0].splitlines()
+    logged = [json.loads(line) for line in lines if line.startswith("{")]
+    return [one for one in logged if one.get("event") == name]
