@@ -21,7 +21,7 @@ from services.notification.domain import Channel, Status
 from services.stack.pki import Pki
 from tests.support.databases import Clone, notification_app
 from tests.support.mesh import serving
-from tests.support.notification import by_http, by_smtp, client_of, events, notifying, own_process, told
+from tests.support.notification import by_http, by_smtp, client_of, dump, events, notifying, own_process, told
 from tests.support.providers import localhost_tls, sms_server, smtp_server, until
 from tests.support.stack import free_port
 
@@ -351,17 +351,6 @@ async def test_a_letter_whose_every_try_ended_with_its_lease_is_given_up(
         async with notifying(notification_database, pki, **by_http(gateway)) as client:
             assert (await client.wait_for(delivery, "dead")).failure == "abandoned"
         assert gateway.requests == []
-
-
-async def dump(owner: asyncpg.Connection) -> bytes:
-    """Everything in every table, as a thief of the disk would read it."""
-    found = b""
-    for table in await owner.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
-        for row in await owner.fetch(f'SELECT * FROM "{table[0]}"'):  # noqa: S608
-            for value in row.values():
-                found += value if isinstance(value, bytes) else str(value).encode()
-                found += b"\n"
-    return found
 
 
 async def test_address_code_and_text_are_in_no_table_no_log_and_no_error(
