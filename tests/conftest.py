@@ -117,6 +117,21 @@ async def identity(identity_database: databases.Clone, pki: Pki) -> AsyncIterato
         yield app, address
 
 
+@pytest.fixture(scope="module")
+async def notification_database(stack: Stack) -> AsyncIterator[databases.Clone]:
+    """A migrated and empty database of notification for one module."""
+    async with databases.clone(stack, "notification") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+async def notification(notification_database: databases.Clone, pki: Pki) -> AsyncIterator[tuple[App, str]]:
+    """Notification in this process behind the production chain, with its outbox, and its address."""
+    app = await databases.notification_app(notification_database, pki)
+    async with serving(app) as address:
+        yield app, address
+
+
 @pytest.fixture
 async def clients(stack: Stack) -> AsyncIterator[Clients]:
     """Clients of every door of the shared stack, from a loopback address of their own."""

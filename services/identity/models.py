@@ -139,7 +139,7 @@ revocation_head = Table(
     metadata,
     Column("only", Boolean, primary_key=True, server_default=true()),
     Column("number", BigInteger, nullable=False, server_default="0"),
-    CheckConstraint("only", name="revocation_head_only_check"),
+    CheckConstraint('"only"', name="revocation_head_only_check"),
 )
 
 # Sessions that ended while an access token of theirs was still good.

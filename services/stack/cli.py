@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.stack.commands import data, lifecycle, serving, watching
+from services.stack.commands import data, delivery, lifecycle, serving, watching
 
 app = typer.Typer(
     name="sampan",
@@ -24,6 +24,7 @@ for command in (
     watching.health,
     watching.logs,
     serving.serve,
+    delivery.outbox,
     lifecycle.reset,
 ):
     app.command()(command)

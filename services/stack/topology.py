@@ -10,7 +10,8 @@ class Service:
     """One bounded context as it runs.
 
     `public` and `internal` are full names of protobuf services; only the public ones get routes at the edge.
-    `database` says whether it owns one: `sampan_<name>`, with the roles `<name>_owner` and `<name>`.
+    `database` says whether it owns one: `sampan_<name>`, with the roles `<name>_owner` and `<name>`, and a
+    master key for what it encrypts there.
     """
 
     name: str
@@ -36,12 +37,13 @@ SERVICES: dict[str, Service] = {
             public=("sampan.identity.v1.IdentityService",),
             internal=("sampan.identity.v1.IdentityInternalService",),
         ),
+        Service("notification", public=(), internal=("sampan.notification.v1.NotificationInternalService",)),
         Service("web", public=("sampan.web.v1.WebService",), database=False),
     )
 }
 
 PROCESSES: tuple[Process, ...] = (
-    Process("people", ("identity",)),
+    Process("people", ("identity", "notification")),
     Process("background", ("web",)),
 )
 

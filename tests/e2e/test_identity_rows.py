@@ -15,9 +15,18 @@ from tests.support.doors import Reply
 from tests.support.mailbox import Mailbox
 from tests.support.waiting import until
 
-USER_FIELDS = set(
-    ["id", "email", "phone", "username", "display_name", "avatar_url", "status", "kyc_tier", "created_at", "updated_at"]
-)
+USER_FIELDS = {
+    "id",
+    "email",
+    "phone",
+    "username",
+    "display_name",
+    "avatar_url",
+    "status",
+    "kyc_tier",
+    "created_at",
+    "updated_at",
+}
 
 
 def phone() -> str:

@@ -36,7 +36,7 @@ def upgrade() -> None:
         "revocation_head",
         sa.Column("only", sa.Boolean, primary_key=True, server_default=sa.true()),
         sa.Column("number", sa.BigInteger, nullable=False, server_default="0"),
-        sa.CheckConstraint("only", name="revocation_head_only_check"),
+        sa.CheckConstraint('"only"', name="revocation_head_only_check"),
     )
     op.execute("INSERT INTO revocation_head DEFAULT VALUES")
     op.create_table(
