@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
 
 import asyncpg
 import bcrypt
@@ -14,28 +13,13 @@ import pytest
 from sampan.identity.v1 import identity_service_pb2 as pb
 from sampan.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
 from services.mesh import migrations
-from services.mesh.app import App
 from services.mesh.settings import MeshSettings
 from services.stack.pki import Pki
 from tests.support.databases import Clone, identity_app
-from tests.support.mesh import channel_as
 
 
 def name() -> str:
     return "n" + secrets.token_hex(6)
-
-
-@pytest.fixture
-async def stub(identity: tuple[App, str], pki: Pki) -> AsyncIterator[IdentityServiceStub]:
-    async with channel_as("edge", identity[1], "identity", pki) as channel:
-        yield IdentityServiceStub(channel)
-
-
-@pytest.fixture
-async def owner(identity_database: Clone) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(identity_database.owner_url)
-    yield connection
-    await connection.close()
 
 
 async def refused(call: object) -> grpc.StatusCode:
