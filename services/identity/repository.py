@@ -246,4 +246,8 @@ async def lock_signing_keys(connection: AsyncConnection) -> None:
 
 async def insert_signing_key(connection: AsyncConnection, key: StoredKey) -> None:
     """Keeps a new signing key."""
-    await connection.execute(insert(signing_keys).values(kid=key.kid, public=key.public, sealed=key.sealed))
+    await connection.execute(
+        insert(signing_keys).values(
+            kid=key.kid, public=key.public, sealed=key.sealed, active_from=key.active_from
+        )
+    )

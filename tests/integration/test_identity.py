@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import secrets
+import time
+from datetime import timedelta
 
 import asyncpg
 import bcrypt
@@ -12,8 +15,11 @@ import pytest
 
 from sampan.identity.v1 import identity_service_pb2 as pb
 from sampan.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
+from services.identity.keyring import KeyRing
 from services.mesh import migrations
+from services.mesh.database import Database
 from services.mesh.settings import MeshSettings
+from services.mesh.vault import Vault
 from services.stack.pki import Pki
 from tests.support.databases import Clone, identity_app
 
@@ -140,3 +146,29 @@ async def test_migrations_go_down_and_up_again_and_agree_with_the_models(identit
     await migrations.upgrade("identity", url)
     await migrations.check("identity", url)
     assert await migrations.current(url) == migrations.head("identity")
+
+
+async def test_a_new_signing_key_signs_after_its_notice_and_the_old_one_goes_when_its_tokens_have(
+    identity_database: Clone, pki: Pki
+) -> None:
+    database = Database(identity_database.runtime_url, pool=1, timeout=5, name="tests")
+    now = time.time() + 10
+    ring = KeyRing(
+        database,
+        Vault(base64.b64decode(identity_database.master_key)),
+        lambda: now,
+        notice=timedelta(seconds=120),
+        token_life=timedelta(seconds=900),
+    )
+    await ring.load()
+    old = ring.newest
+    new = await ring.rotate()
+    assert ring.newest.kid == old.kid
+    assert [key.kid for key in ring.all] == [new.kid, old.kid]
+    now += 121
+    assert ring.newest.kid == new.kid
+    assert await ring.find(old.kid) is not None
+    now += 901
+    assert [key.kid for key in ring.all] == [new.kid]
+    assert await ring.find(old.kid) is None
+    await database.close()

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.stack.commands.console import this_home, told_errors
+from services.stack.commands.calling import TIMEOUT, as_operator
+from services.stack.commands.console import told_errors
 from services.stack.errors import StackError
 
 if TYPE_CHECKING:
     from sampan.notification.v1.notification_internal_service_pb2 import Delivery
-
-TIMEOUT = 5.0
 
 
 def outbox(
@@ -49,30 +48,12 @@ def shown(one: Delivery) -> dict[str, str]:
 
 
 async def ask(to: str, limit: int) -> list[Delivery]:
-    """Asks notification, as the operator."""
-    import grpc
-
     from sampan.notification.v1.notification_internal_service_pb2 import ListDeliveriesRequest
     from sampan.notification.v1.notification_internal_service_pb2_grpc import (
         NotificationInternalServiceStub,
     )
-    from services.mesh.tls import channel_credentials, server_name
-    from services.stack.pki import OPERATOR, Pki
-    from services.stack.service_parts import peers
 
-    home, _ = this_home()
-    state = home.load_state()
-    operator = Pki(home / "pki").identity(OPERATOR)
-    if "notification" not in state.ports or not operator.certificate.exists():
-        raise StackError("notification", f"has never been started in {home.root}", "Run ./scripts/up first.")
-    place = peers(state.ports)["notification"][0]
-    credentials = channel_credentials(operator.certificate, operator.key, operator.ca)
-    options = (("grpc.ssl_target_name_override", server_name("notification")),)
-    async with grpc.aio.secure_channel(place, credentials, options) as channel:
-        stub = NotificationInternalServiceStub(channel)
-        try:
-            answer = await stub.ListDeliveries(ListDeliveriesRequest(to=to, limit=limit), timeout=TIMEOUT)
-        except grpc.aio.AioRpcError as error:
-            reason = f"does not answer at {place}: {error.code().name}"
-            raise StackError("notification", reason, "Is it up? ./scripts/sampan status") from None
-    return list(answer.deliveries)
+    async with as_operator("notification") as channel:
+        request = ListDeliveriesRequest(to=to, limit=limit)
+        answer = await NotificationInternalServiceStub(channel).ListDeliveries(request, timeout=TIMEOUT)
+        return list(answer.deliveries)
