@@ -23,6 +23,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
+from services.mesh import idempotency
+
 metadata = MetaData()
 
 
@@ -150,3 +152,5 @@ revocations = Table(
     Column("session_id", UUID(as_uuid=True), nullable=False),
     Column("until", DateTime(timezone=True), nullable=False),
 )
+
+idempotency.declare(metadata)

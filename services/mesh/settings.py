@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -33,6 +33,15 @@ class MeshSettings(BaseSettings):
     # After NOT_SERVING: seconds that balancers get to notice, and that running calls get to end.
     drain_notice_seconds: float = Field(default=1.5, ge=0)
     drain_grace_seconds: float = Field(default=10.0, ge=0)
+    # Folder in which tests arm fault points; see faults.py. Never in production.
+    faults: Path | None = None
+
+    @field_validator("faults")
+    @classmethod
+    def _never_in_production(cls, given: Path | None, info: ValidationInfo) -> Path | None:
+        if given is not None and info.data.get("environment") != "development":
+            raise ValueError("fault points are for tests: not with SAMPAN_ENVIRONMENT=production")
+        return given
 
 
 class ServiceSettings(BaseSettings):
