@@ -1,4 +1,4 @@
-"""A canary person's phone, e-mail and bank account lie in the clear nowhere; without their key they are gone."""
+"""A canary person: phone, e-mail and bank account lie in the clear nowhere, and go with their key."""
 
 from __future__ import annotations
 
