@@ -191,15 +191,16 @@ async def test_a_sign_in_s_answer_and_time_do_not_tell_who_exists(stack: Stack, 
 
 @pytest.mark.long
 async def test_a_code_s_answer_and_time_do_not_tell_who_exists(stack: Stack) -> None:
-    known = [email() for _ in range(25)]
-    for address in known:
+    strangers = [(email(), email()) for _ in range(25)]
+    for address, _ in strangers:
         async with Clients.of(stack) as clients:
             await clients.register(email=address)
 
     def body(address: str) -> dict[str, str]:
         return {"identifier": address, "type": "email", "purpose": "reset"}
 
-    pairs = [(body(address), body(email())) for address in known for _ in range(8)]
+    # Both sides are asked for as often: how many codes went there today costs time, too.
+    pairs = [(body(address), body(other)) for address, other in strangers for _ in range(8)]
     assert 0.95 <= await medians(stack, "/v1/auth/otp/send", pairs) <= 1.05
 
 
