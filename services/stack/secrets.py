@@ -17,13 +17,23 @@ FILE = "secrets.json"
 
 @dataclass(slots=True)
 class Secrets:
-    """Passwords by the name of their role or user; keys as base64."""
+    """Passwords by the name of their role or user; master keys by service, as base64."""
 
     postgres_superuser: str = ""
     postgres_roles: dict[str, str] = field(default_factory=dict)
     nats_users: dict[str, str] = field(default_factory=dict)
     redis_users: dict[str, str] = field(default_factory=dict)
-    identity_master_key: str = ""
+    master_keys: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, text: str) -> Secrets:
+        raw = json.loads(text)
+        # Homes from before other services had one. A fresh key there would make all accounts unreadable.
+        old = raw.pop("identity_master_key", "")
+        known = cls(**raw)
+        if old:
+            known.master_keys.setdefault("identity", old)
+        return known
 
 
 def new_password() -> str:
@@ -38,20 +48,21 @@ def new_master_key() -> str:
 def load_or_make(home: Home, services: Iterable[str]) -> Secrets:
     """Reads the home's secrets, generating those that are missing (all at first; later a new service's)."""
     path = home / FILE
-    known = Secrets(**json.loads(path.read_text())) if path.exists() else Secrets()
-    before = asdict(known)
+    before = path.read_text() if path.exists() else ""
+    known = Secrets.from_json(before) if before else Secrets()
     complete(known, services)
-    if asdict(known) != before:
-        write_private(path, json.dumps(asdict(known), indent=1) + "\n", durable=True)
+    text = json.dumps(asdict(known), indent=1) + "\n"
+    if text != before:
+        write_private(path, text, durable=True)
     return known
 
 
 def complete(secrets: Secrets, services: Iterable[str]) -> None:
     """Fills what is missing and leaves alone what is there."""
     secrets.postgres_superuser = secrets.postgres_superuser or new_password()
-    secrets.identity_master_key = secrets.identity_master_key or new_master_key()
     for service in services:
         for role in (service, f"{service}_owner"):
             secrets.postgres_roles.setdefault(role, new_password())
         secrets.nats_users.setdefault(service, new_password())
         secrets.redis_users.setdefault(service, new_password())
+        secrets.master_keys.setdefault(service, new_master_key())

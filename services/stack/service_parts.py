@@ -108,8 +108,7 @@ class ServiceParts:
         }
         if SERVICES[service].database:
             made["DATABASE_URL"] = self.addresses.database(service)
-        if service == "identity":
-            made["MASTER_KEY"] = self.addresses.secrets.identity_master_key
+            made["MASTER_KEY"] = self.addresses.secrets.master_keys[service]
         return {prefix + name: value for name, value in made.items()}
 
 

@@ -18,7 +18,9 @@ async def signing_key(stack: Stack) -> tuple[Ed25519PrivateKey, str]:
     addresses = stack.addresses
     database = Database(addresses.database("identity"), pool=1, timeout=5, name="tests")
     try:
-        ring = KeyRing(database, Vault(base64.b64decode(addresses.secrets.identity_master_key)), system_clock)
+        ring = KeyRing(
+            database, Vault(base64.b64decode(addresses.secrets.master_keys["identity"])), system_clock
+        )
         await ring.load()
     finally:
         await database.close()
