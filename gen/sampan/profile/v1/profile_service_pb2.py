@@ -28,7 +28,7 @@ from sampan.options.v1 import policy_pb2 as sampan_dot_options_dot_v1_dot_policy
 from sampan.profile.v1 import profile_pb2 as sampan_dot_profile_dot_v1_dot_profile__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'sampan/profile/v1/profile_service.proto\x12\x11sampan.profile.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1esampan/options/v1/policy.proto\x1a\x1fsampan/profile/v1/profile.proto\"\xf4\x02\n\x14\x43reateProfileRequest\x12<\n\x0c\x64isplay_name\x18\x01 \x01(\tB&\xbaH#r!\x10\x01\x18@2\x1b^\\P{Cc}*[^\\s\\p{Cc}]\\P{Cc}*$\x12\x15\n\x03\x62io\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\x41\n\navatar_url\x18\x03 \x01(\tB-\xbaH*r%\x18\x80\x10\x32\x1d^[Hh][Tt][Tt][Pp][Ss]?://[^/]\x88\x01\x01\xd8\x01\x01\x12\x30\n\x11\x62\x61nk_account_name\x18\x04 \x01(\tB\x15\x80\x01\x01\xbaH\x0fr\r\x18@2\t^\\P{Cc}*$\x12\x32\n\x13\x62\x61nk_account_holder\x18\x05 \x01(\tB\x15\x80\x01\x01\xbaH\x0fr\r\x18@2\t^\\P{Cc}*$\x12=\n\x13\x62\x61nk_account_number\x18\x06 \x01(\tB \x80\x01\x01\xbaH\x1ar\x15\x10\x04\x18\"2\x0f^[0-9A-Za-z-]*$\xd8\x01\x01\x12\x1f\n\nrequest_id\x18\x07 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\x16\n\x14GetOwnProfileRequest\"M\n\x13ListProfilesRequest\x12\x18\n\x05limit\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"~\n\x14ListProfilesResponse\x12,\n\x08profiles\x18\x01 \x03(\x0b\x32\x1a.sampan.profile.v1.Profile\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08has_more\x18\x03 \x01(\x08\x12\r\n\x05total\x18\x04 \x01(\x05\")\n\x11GetProfileRequest\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"4\n\x17GetProfileByUserRequest\x12\x19\n\x07user_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"\xf5\x03\n\x14UpdateProfileRequest\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x41\n\x0c\x64isplay_name\x18\x02 \x01(\tB&\xbaH#r!\x10\x01\x18@2\x1b^\\P{Cc}*[^\\s\\p{Cc}]\\P{Cc}*$H\x00\x88\x01\x01\x12\x1a\n\x03\x62io\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03H\x01\x88\x01\x01\x12\x46\n\navatar_url\x18\x04 \x01(\tB-\xbaH*r%\x18\x80\x10\x32\x1d^[Hh][Tt][Tt][Pp][Ss]?://[^/]\x88\x01\x01\xd8\x01\x01H\x02\x88\x01\x01\x12\x35\n\x11\x62\x61nk_account_name\x18\x05 \x01(\tB\x15\x80\x01\x01\xbaH\x0fr\r\x18@2\t^\\P{Cc}*$H\x03\x88\x01\x01\x12\x37\n\x13\x62\x61nk_account_holder\x18\x06 \x01(\tB\x15\x80\x01\x01\xbaH\x0fr\r\x18@2\t^\\P{Cc}*$H\x04\x88\x01\x01\x12\x42\n\x13\x62\x61nk_account_number\x18\x07 \x01(\tB \x80\x01\x01\xbaH\x1ar\x15\x10\x04\x18\"2\x0f^[0-9A-Za-z-]*$\xd8\x01\x01H\x05\x88\x01\x01\x42\x0f\n\r_display_nameB\x06\n\x04_bioB\r\n\x0b_avatar_urlB\x14\n\x12_bank_account_nameB\x16\n\x14_bank_account_holderB\x16\n\x14_bank_account_number\",\n\x14\x44\x65leteProfileRequest\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"\x17\n\x15\x44\x65leteProfileResponse2\xcc\x08\n\x0eProfileService\x12\x91\x01\n\rCreateProfile\x12\'.sampan.profile.v1.CreateProfileRequest\x1a\x1a.sampan.profile.v1.Profile\";\xb2\xe1\x18\x12\x08\x02\x1a\x08\x08\x01\x10\x1e\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02\x1f\"\x0b/v1/profile:\x01*Z\r\"\x08/profile:\x01*\x12\x8c\x01\n\rGetOwnProfile\x12\'.sampan.profile.v1.GetOwnProfileRequest\x1a\x1a.sampan.profile.v1.Profile\"6\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02\x19\x12\x0b/v1/profileZ\n\x12\x08/profile\x12\x8c\x01\n\x0cListProfiles\x12&.sampan.profile.v1.ListProfilesRequest\x1a\'.sampan.profile.v1.ListProfilesResponse\"+\xb2\xe1\x18\x13\x08\x03\x1a\t\x08\x01\x10\xac\x02\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/profiles\x12\x90\x01\n\nGetProfile\x12$.sampan.profile.v1.GetProfileRequest\x1a\x1a.sampan.profile.v1.Profile\"@\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02#\x12\x10/v1/profile/{id}Z\x0f\x12\r/profile/{id}\x12\xb0\x01\n\x10GetProfileByUser\x12*.sampan.profile.v1.GetProfileByUserRequest\x1a\x1a.sampan.profile.v1.Profile\"T\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02\x37\x12\x1a/v1/profile/user/{user_id}Z\x19\x12\x17/profile/user/{user_id}\x12\x9b\x01\n\rUpdateProfile\x12\'.sampan.profile.v1.UpdateProfileRequest\x1a\x1a.sampan.profile.v1.Profile\"E\xb2\xe1\x18\x12\x08\x02\x1a\x08\x08\x01\x10x\x1a\x02\x08<\"\x02\x08\x05(\x03\x82\xd3\xe4\x93\x02)2\x10/v1/profile/{id}:\x01*Z\x12\x32\r/profile/{id}:\x01*\x12\xa3\x01\n\rDeleteProfile\x12\'.sampan.profile.v1.DeleteProfileRequest\x1a(.sampan.profile.v1.DeleteProfileResponse\"?\xb2\xe1\x18\x12\x08\x02\x1a\x08\x08\x01\x10\x1e\x1a\x02\x08<\"\x02\x08\x05(\x03\x82\xd3\xe4\x93\x02#*\x10/v1/profile/{id}Z\x0f*\r/profile/{id}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'sampan/profile/v1/profile_service.proto\x12\x11sampan.profile.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1esampan/options/v1/policy.proto\x1a\x1fsampan/profile/v1/profile.proto\"\xe3\x03\n\x14\x43reateProfileRequest\x12<\n\x0c\x64isplay_name\x18\x01 \x01(\tB&\xbaH#r!\x10\x01\x18@2\x1b^\\P{Cc}*[^\\s\\p{Cc}]\\P{Cc}*$\x12\x15\n\x03\x62io\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\xae\x01\n\navatar_url\x18\x03 \x01(\tB\x99\x01\xbaH\x95\x01r\x03\x18\x80\x10\xba\x01\x8c\x01\n\x0f\x61vatar_url.http\x12*must be an http or https address, or empty\x1aMthis == \'\' || (this.isUri() && this.matches(\'^[Hh][Tt][Tt][Pp][Ss]?://[^/]\'))\x12\x30\n\x11\x62\x61nk_account_name\x18\x04 \x01(\tB\x15\x80\x01\x01\xbaH\x0fr\r\x18@2\t^\\P{Cc}*$\x12\x32\n\x13\x62\x61nk_account_holder\x18\x05 \x01(\tB\x15\x80\x01\x01\xbaH\x0fr\r\x18@2\t^\\P{Cc}*$\x12>\n\x13\x62\x61nk_account_number\x18\x06 \x01(\tB!\x80\x01\x01\xbaH\x1br\x19\x32\x17^([0-9A-Za-z-]{4,34})?$\x12\x1f\n\nrequest_id\x18\x07 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\x16\n\x14GetOwnProfileRequest\"M\n\x13ListProfilesRequest\x12\x18\n\x05limit\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"~\n\x14ListProfilesResponse\x12,\n\x08profiles\x18\x01 \x03(\x0b\x32\x1a.sampan.profile.v1.Profile\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08has_more\x18\x03 \x01(\x08\x12\r\n\x05total\x18\x04 \x01(\x05\")\n\x11GetProfileRequest\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"4\n\x17GetProfileByUserRequest\x12\x19\n\x07user_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"\xe4\x04\n\x14UpdateProfileRequest\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x41\n\x0c\x64isplay_name\x18\x02 \x01(\tB&\xbaH#r!\x10\x01\x18@2\x1b^\\P{Cc}*[^\\s\\p{Cc}]\\P{Cc}*$H\x00\x88\x01\x01\x12\x1a\n\x03\x62io\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03H\x01\x88\x01\x01\x12\xb3\x01\n\navatar_url\x18\x04 \x01(\tB\x99\x01\xbaH\x95\x01r\x03\x18\x80\x10\xba\x01\x8c\x01\n\x0f\x61vatar_url.http\x12*must be an http or https address, or empty\x1aMthis == \'\' || (this.isUri() && this.matches(\'^[Hh][Tt][Tt][Pp][Ss]?://[^/]\'))H\x02\x88\x01\x01\x12\x35\n\x11\x62\x61nk_account_name\x18\x05 \x01(\tB\x15\x80\x01\x01\xbaH\x0fr\r\x18@2\t^\\P{Cc}*$H\x03\x88\x01\x01\x12\x37\n\x13\x62\x61nk_account_holder\x18\x06 \x01(\tB\x15\x80\x01\x01\xbaH\x0fr\r\x18@2\t^\\P{Cc}*$H\x04\x88\x01\x01\x12\x43\n\x13\x62\x61nk_account_number\x18\x07 \x01(\tB!\x80\x01\x01\xbaH\x1br\x19\x32\x17^([0-9A-Za-z-]{4,34})?$H\x05\x88\x01\x01\x42\x0f\n\r_display_nameB\x06\n\x04_bioB\r\n\x0b_avatar_urlB\x14\n\x12_bank_account_nameB\x16\n\x14_bank_account_holderB\x16\n\x14_bank_account_number\",\n\x14\x44\x65leteProfileRequest\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"\x17\n\x15\x44\x65leteProfileResponse2\xcc\x08\n\x0eProfileService\x12\x91\x01\n\rCreateProfile\x12\'.sampan.profile.v1.CreateProfileRequest\x1a\x1a.sampan.profile.v1.Profile\";\xb2\xe1\x18\x12\x08\x02\x1a\x08\x08\x01\x10\x1e\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02\x1f\"\x0b/v1/profile:\x01*Z\r\"\x08/profile:\x01*\x12\x8c\x01\n\rGetOwnProfile\x12\'.sampan.profile.v1.GetOwnProfileRequest\x1a\x1a.sampan.profile.v1.Profile\"6\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02\x19\x12\x0b/v1/profileZ\n\x12\x08/profile\x12\x8c\x01\n\x0cListProfiles\x12&.sampan.profile.v1.ListProfilesRequest\x1a\'.sampan.profile.v1.ListProfilesResponse\"+\xb2\xe1\x18\x13\x08\x03\x1a\t\x08\x01\x10\xac\x02\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/profiles\x12\x90\x01\n\nGetProfile\x12$.sampan.profile.v1.GetProfileRequest\x1a\x1a.sampan.profile.v1.Profile\"@\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02#\x12\x10/v1/profile/{id}Z\x0f\x12\r/profile/{id}\x12\xb0\x01\n\x10GetProfileByUser\x12*.sampan.profile.v1.GetProfileByUserRequest\x1a\x1a.sampan.profile.v1.Profile\"T\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02\x37\x12\x1a/v1/profile/user/{user_id}Z\x19\x12\x17/profile/user/{user_id}\x12\x9b\x01\n\rUpdateProfile\x12\'.sampan.profile.v1.UpdateProfileRequest\x1a\x1a.sampan.profile.v1.Profile\"E\xb2\xe1\x18\x12\x08\x02\x1a\x08\x08\x01\x10x\x1a\x02\x08<\"\x02\x08\x05(\x03\x82\xd3\xe4\x93\x02)2\x10/v1/profile/{id}:\x01*Z\x12\x32\r/profile/{id}:\x01*\x12\xa3\x01\n\rDeleteProfile\x12\'.sampan.profile.v1.DeleteProfileRequest\x1a(.sampan.profile.v1.DeleteProfileResponse\"?\xb2\xe1\x18\x12\x08\x02\x1a\x08\x08\x01\x10\x1e\x1a\x02\x08<\"\x02\x08\x05(\x03\x82\xd3\xe4\x93\x02#*\x10/v1/profile/{id}Z\x0f*\r/profile/{id}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,13 +40,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEPROFILEREQUEST'].fields_by_name['bio']._loaded_options = None
   _globals['_CREATEPROFILEREQUEST'].fields_by_name['bio']._serialized_options = b'\272H\005r\003\030\364\003'
   _globals['_CREATEPROFILEREQUEST'].fields_by_name['avatar_url']._loaded_options = None
-  _globals['_CREATEPROFILEREQUEST'].fields_by_name['avatar_url']._serialized_options = b'\272H*r%\030\200\0202\035^[Hh][Tt][Tt][Pp][Ss]?://[^/]\210\001\001\330\001\001'
+  _globals['_CREATEPROFILEREQUEST'].fields_by_name['avatar_url']._serialized_options = b'\272H\225\001r\003\030\200\020\272\001\214\001\n\017avatar_url.http\022*must be an http or https address, or empty\032Mthis == \'\' || (this.isUri() && this.matches(\'^[Hh][Tt][Tt][Pp][Ss]?://[^/]\'))'
   _globals['_CREATEPROFILEREQUEST'].fields_by_name['bank_account_name']._loaded_options = None
   _globals['_CREATEPROFILEREQUEST'].fields_by_name['bank_account_name']._serialized_options = b'\200\001\001\272H\017r\r\030@2\t^\\P{Cc}*$'
   _globals['_CREATEPROFILEREQUEST'].fields_by_name['bank_account_holder']._loaded_options = None
   _globals['_CREATEPROFILEREQUEST'].fields_by_name['bank_account_holder']._serialized_options = b'\200\001\001\272H\017r\r\030@2\t^\\P{Cc}*$'
   _globals['_CREATEPROFILEREQUEST'].fields_by_name['bank_account_number']._loaded_options = None
-  _globals['_CREATEPROFILEREQUEST'].fields_by_name['bank_account_number']._serialized_options = b'\200\001\001\272H\032r\025\020\004\030\"2\017^[0-9A-Za-z-]*$\330\001\001'
+  _globals['_CREATEPROFILEREQUEST'].fields_by_name['bank_account_number']._serialized_options = b'\200\001\001\272H\033r\0312\027^([0-9A-Za-z-]{4,34})?$'
   _globals['_CREATEPROFILEREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CREATEPROFILEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
   _globals['_LISTPROFILESREQUEST'].fields_by_name['limit']._loaded_options = None
@@ -64,13 +64,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATEPROFILEREQUEST'].fields_by_name['bio']._loaded_options = None
   _globals['_UPDATEPROFILEREQUEST'].fields_by_name['bio']._serialized_options = b'\272H\005r\003\030\364\003'
   _globals['_UPDATEPROFILEREQUEST'].fields_by_name['avatar_url']._loaded_options = None
-  _globals['_UPDATEPROFILEREQUEST'].fields_by_name['avatar_url']._serialized_options = b'\272H*r%\030\200\0202\035^[Hh][Tt][Tt][Pp][Ss]?://[^/]\210\001\001\330\001\001'
+  _globals['_UPDATEPROFILEREQUEST'].fields_by_name['avatar_url']._serialized_options = b'\272H\225\001r\003\030\200\020\272\001\214\001\n\017avatar_url.http\022*must be an http or https address, or empty\032Mthis == \'\' || (this.isUri() && this.matches(\'^[Hh][Tt][Tt][Pp][Ss]?://[^/]\'))'
   _globals['_UPDATEPROFILEREQUEST'].fields_by_name['bank_account_name']._loaded_options = None
   _globals['_UPDATEPROFILEREQUEST'].fields_by_name['bank_account_name']._serialized_options = b'\200\001\001\272H\017r\r\030@2\t^\\P{Cc}*$'
   _globals['_UPDATEPROFILEREQUEST'].fields_by_name['bank_account_holder']._loaded_options = None
   _globals['_UPDATEPROFILEREQUEST'].fields_by_name['bank_account_holder']._serialized_options = b'\200\001\001\272H\017r\r\030@2\t^\\P{Cc}*$'
   _globals['_UPDATEPROFILEREQUEST'].fields_by_name['bank_account_number']._loaded_options = None
-  _globals['_UPDATEPROFILEREQUEST'].fields_by_name['bank_account_number']._serialized_options = b'\200\001\001\272H\032r\025\020\004\030\"2\017^[0-9A-Za-z-]*$\330\001\001'
+  _globals['_UPDATEPROFILEREQUEST'].fields_by_name['bank_account_number']._serialized_options = b'\200\001\001\272H\033r\0312\027^([0-9A-Za-z-]{4,34})?$'
   _globals['_DELETEPROFILEREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_DELETEPROFILEREQUEST'].fields_by_name['id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_PROFILESERVICE'].methods_by_name['CreateProfile']._loaded_options = None
@@ -88,23 +88,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROFILESERVICE'].methods_by_name['DeleteProfile']._loaded_options = None
   _globals['_PROFILESERVICE'].methods_by_name['DeleteProfile']._serialized_options = b'\262\341\030\022\010\002\032\010\010\001\020\036\032\002\010<\"\002\010\005(\003\202\323\344\223\002#*\020/v1/profile/{id}Z\017*\r/profile/{id}'
   _globals['_CREATEPROFILEREQUEST']._serialized_start=187
-  _globals['_CREATEPROFILEREQUEST']._serialized_end=559
-  _globals['_GETOWNPROFILEREQUEST']._serialized_start=561
-  _globals['_GETOWNPROFILEREQUEST']._serialized_end=583
-  _globals['_LISTPROFILESREQUEST']._serialized_start=585
-  _globals['_LISTPROFILESREQUEST']._serialized_end=662
-  _globals['_LISTPROFILESRESPONSE']._serialized_start=664
-  _globals['_LISTPROFILESRESPONSE']._serialized_end=790
-  _globals['_GETPROFILEREQUEST']._serialized_start=792
-  _globals['_GETPROFILEREQUEST']._serialized_end=833
-  _globals['_GETPROFILEBYUSERREQUEST']._serialized_start=835
-  _globals['_GETPROFILEBYUSERREQUEST']._serialized_end=887
-  _globals['_UPDATEPROFILEREQUEST']._serialized_start=890
-  _globals['_UPDATEPROFILEREQUEST']._serialized_end=1391
-  _globals['_DELETEPROFILEREQUEST']._serialized_start=1393
-  _globals['_DELETEPROFILEREQUEST']._serialized_end=1437
-  _globals['_DELETEPROFILERESPONSE']._serialized_start=1439
-  _globals['_DELETEPROFILERESPONSE']._serialized_end=1462
-  _globals['_PROFILESERVICE']._serialized_start=1465
-  _globals['_PROFILESERVICE']._serialized_end=2565
+  _globals['_CREATEPROFILEREQUEST']._serialized_end=670
+  _globals['_GETOWNPROFILEREQUEST']._serialized_start=672
+  _globals['_GETOWNPROFILEREQUEST']._serialized_end=694
+  _globals['_LISTPROFILESREQUEST']._serialized_start=696
+  _globals['_LISTPROFILESREQUEST']._serialized_end=773
+  _globals['_LISTPROFILESRESPONSE']._serialized_start=775
+  _globals['_LISTPROFILESRESPONSE']._serialized_end=901
+  _globals['_GETPROFILEREQUEST']._serialized_start=903
+  _globals['_GETPROFILEREQUEST']._serialized_end=944
+  _globals['_GETPROFILEBYUSERREQUEST']._serialized_start=946
+  _globals['_GETPROFILEBYUSERREQUEST']._serialized_end=998
+  _globals['_UPDATEPROFILEREQUEST']._serialized_start=1001
+  _globals['_UPDATEPROFILEREQUEST']._serialized_end=1613
+  _globals['_DELETEPROFILEREQUEST']._serialized_start=1615
+  _globals['_DELETEPROFILEREQUEST']._serialized_end=1659
+  _globals['_DELETEPROFILERESPONSE']._serialized_start=1661
+  _globals['_DELETEPROFILERESPONSE']._serialized_end=1684
+  _globals['_PROFILESERVICE']._serialized_start=1687
+  _globals['_PROFILESERVICE']._serialized_end=2787
 # @@protoc_insertion_point(module_scope)
