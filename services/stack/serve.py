@@ -33,6 +33,12 @@ async def _identity(mesh: MeshSettings) -> App:
     return await build(mesh)
 
 
+async def _profile(mesh: MeshSettings) -> App:
+    from services.profile.app import build
+
+    return await build(mesh)
+
+
 async def _web(mesh: MeshSettings) -> App:
     from services.web.app import build
 
@@ -40,7 +46,11 @@ async def _web(mesh: MeshSettings) -> App:
 
 
 # Composition roots by service; imported only by the process that runs them.
-BUILDERS: dict[str, Callable[[MeshSettings], Awaitable[App]]] = {"identity": _identity, "web": _web}
+BUILDERS: dict[str, Callable[[MeshSettings], Awaitable[App]]] = {
+    "identity": _identity,
+    "profile": _profile,
+    "web": _web,
+}
 
 
 class Running:

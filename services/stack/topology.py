@@ -32,12 +32,13 @@ SERVICES: dict[str, Service] = {
     service.name: service
     for service in (
         Service("identity", public=("sampan.identity.v1.IdentityService",)),
+        Service("profile", public=("sampan.profile.v1.ProfileService",)),
         Service("web", public=("sampan.web.v1.WebService",), database=False),
     )
 }
 
 PROCESSES: tuple[Process, ...] = (
-    Process("people", ("identity",)),
+    Process("people", ("identity", "profile")),
     Process("background", ("web",)),
 )
 
