@@ -98,7 +98,7 @@ def _health_check() -> Config:
 
 
 def _outlier_detection() -> Config:
-    """Ejects endpoints that cannot be reached. What a service answers, even UNKNOWN, never counts against it."""
+    """Ejects endpoints that cannot be reached. What a service answers never counts against it."""
     return {
         "split_external_local_origin_errors": True,
         "consecutive_local_origin_failure": 5,

@@ -9,12 +9,15 @@ from pathlib import Path
 
 from google.api import annotations_pb2, http_pb2
 from google.protobuf import descriptor_pb2
+
 from sampan.options.v1 import policy_pb2
 
 # Fails closed: an access level that is not here has no route.
 REACHABLE = frozenset({policy_pb2.ACCESS_PUBLIC, policy_pb2.ACCESS_USER, policy_pb2.ACCESS_ADMIN})
 
-TEMPLATE_TOKEN = re.compile(r"\{[^{}=]+(?:=(?P<inner>[^{}]+))?\}|(?P<rest>\*\*)|(?P<one>\*)|(?P<text>[^{}*]+)")
+TEMPLATE_TOKEN = re.compile(
+    r"\{[^{}=]+(?:=(?P<inner>[^{}]+))?\}|(?P<rest>\*\*)|(?P<one>\*)|(?P<text>[^{}*]+)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ def read_methods(descriptors: Path, services: tuple[str, ...]) -> tuple[Method, 
     known = {f"{file.package}.{service.name}": service for file in files for service in file.service}
     missing = [name for name in services if name not in known]
     if missing:
-        raise ValueError(f"{descriptors}: no such service: {', '.join(missing)}: generate the descriptors anew")
+        raise ValueError(f"{descriptors} lacks {', '.join(missing)}: generate the descriptors anew")
     return tuple(
         _method(name, method) for name in services for method in known[name].method if _reachable(method)
     )
@@ -83,7 +86,9 @@ def read_methods(descriptors: Path, services: tuple[str, ...]) -> tuple[Method, 
 
 def _reachable(method: descriptor_pb2.MethodDescriptorProto) -> bool:
     options = method.options
-    return options.HasExtension(policy_pb2.policy) and options.Extensions[policy_pb2.policy].access in REACHABLE
+    if not options.HasExtension(policy_pb2.policy):
+        return False
+    return options.Extensions[policy_pb2.policy].access in REACHABLE
 
 
 def _method(service: str, method: descriptor_pb2.MethodDescriptorProto) -> Method:

@@ -1,6 +1,7 @@
 -- What no filter of Envoy does: start the trace, insist on canonical tokens, and turn a service's answer
--- into REST. The generator puts three tables before this file: DETAILS (google.rpc.Status by reason, with
--- NO_TRACE where the trace id goes), PROBLEMS (problem+json by HTTP status) and TRACE_PERCENT.
+-- into REST. The generator puts before this file: DETAILS (google.rpc.Status by reason), FOREIGN (what a bare
+-- gRPC code means), PROBLEMS (what a bare HTTP status means), NO_TRACE and NO_PATH (what stands in these where
+-- the trace id and the path go), and TRACE_PERCENT.
 
 -- Last characters that leave no stray bits, by length of the base64url text modulo 4.
 local LAST = { [0] = "[%w_-]$", [2] = "[AQgw]$", [3] = "[AEIMQUYcgkosw048]$" }
@@ -22,7 +23,7 @@ local function tidy_token(headers)
   end
   local head, body, mark = token:match("^([%w_-]+)%.([%w_-]+)%.([%w_-]+)$")
   if head and canonical(head) and canonical(body) and canonical(mark) then
-    if scheme ~= "Bearer" then headers:replace("authorization", "Bearer " .. token) end
+    headers:replace("authorization", "Bearer " .. token)
   else
     headers:replace("authorization", "Bearer refused")
   end
@@ -71,13 +72,24 @@ local function safe(path)
   return (path:gsub("[^%w%-%._~:/!$&'()*+,;=@%%]", function(c) return ("%%%02X"):format(c:byte()) end)):sub(1, 256)
 end
 
--- The grpc doors already have the right headers, all but the trace id.
-local function finish_grpc(handle, headers, reason, trace)
-  if reason == nil or trace == nil then return end
-  local template = DETAILS[reason]
-  if template == nil then return end
+local function set_details(handle, headers, template, trace)
   local status = template:gsub(NO_TRACE, trace, 1)
   headers:replace("grpc-status-details-bin", handle:base64Escape(status))
+end
+
+-- The edge's own answers lack only the trace id. Errors from below a service, which are trailers without
+-- details, lack everything.
+local function finish_grpc(handle, headers, reason, trace)
+  if trace == nil then return end
+  if reason ~= nil then
+    set_details(handle, headers, DETAILS[reason], trace)
+    return
+  end
+  local foreign = FOREIGN[headers:get("grpc-status") or "0"]
+  if foreign == nil or headers:get("grpc-status-details-bin") ~= nil then return end
+  headers:replace("grpc-status", foreign.code)
+  headers:replace("grpc-message", foreign.message)
+  set_details(handle, headers, foreign.details, trace)
 end
 
 local function set_body(handle, text, media)
@@ -102,7 +114,7 @@ end
 local function generic_problem(status, edge)
   local known = PROBLEMS[status] or PROBLEMS[tonumber(status) < 500 and "400" or "500"]
   local text = known.body:gsub(NO_TRACE, edge.trace_id or "", 1)
-  return known.status, (text:gsub("NO_PATH", function() return safe(edge.path) end, 1))
+  return known.status, (text:gsub(NO_PATH, function() return safe(edge.path) end, 1))
 end
 
 local GRPC_ONLY = { "grpc-status", "grpc-message", "grpc-status-details-bin", "grpc-accept-encoding" }

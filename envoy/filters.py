@@ -15,9 +15,10 @@ MAX_ANSWER = 16_777_216
 
 
 def http_filters(settings: EdgeSettings) -> list[Config]:
-    """Tokens are checked after the transcoder, so that one rule stands for every door; Lua comes before it,
+    """Answers pass them in reverse.
 
-    so that on the way back it sees the final JSON, and before all that may refuse, so that a refusal has a trace.
+    Tokens are checked after the transcoder, so that one rule stands for every door. Lua comes before the
+    transcoder, to see its JSON on the way back, and before all that may refuse, to give a refusal its trace.
     """
     return [
         extension(CORS_FILTER, "filters.http.cors.v3.Cors"),
@@ -72,7 +73,7 @@ def _transcoder(settings: EdgeSettings) -> Config:
 
 
 def _jwt(settings: EdgeSettings) -> Config:
-    """Every route needs a token unless it says otherwise. Services check the token again, so it goes along."""
+    """Every route needs a token unless it says otherwise. It goes along: services check it again."""
     scheme = "https" if settings.tls_cert_file else "http"
     jwks = {
         "http_uri": {

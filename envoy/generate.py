@@ -29,7 +29,7 @@ def render(settings: EdgeSettings) -> str:
 class _PlainDumper(yaml.SafeDumper):
     """Writes shared parts out in full, as a reader expects."""
 
-    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
+    def ignore_aliases(self, data: object) -> bool:
         return True
 
 

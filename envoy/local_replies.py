@@ -1,4 +1,4 @@
-"""What the edge says when it answers itself: one table from cause to error, in the words of services.mesh.errors."""
+"""What the edge says when it answers itself: one table from cause to error of services.mesh.errors."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import base64
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from services.mesh import errors
-from services.mesh.problem import problem, rpc_status
-
 from envoy.routes import public_methods
 from envoy.settings import EdgeSettings
 from envoy.typed import Config, extension, set_header
+from services.mesh import errors
+from services.mesh.problem import problem, rpc_status
 
 # A trace id that W3C forbids: the Lua filter puts the true one in its place.
 NO_TRACE = "0" * 32
@@ -76,18 +75,21 @@ def local_reply_config(settings: EdgeSettings) -> Config:
     return {
         "mappers": [
             *_health_mappers(settings),
-            *(
-                mapper
-                for cause in causes(settings)
-                for mapper in (_grpc_mapper(cause), _rest_mapper(cause))
-            ),
+            *(mapper for cause in causes(settings) for mapper in (_grpc_mapper(cause), _rest_mapper(cause))),
         ]
     }
 
 
 def details(error: errors.SampanError) -> bytes:
     """google.rpc.Status of an error, with NO_TRACE where its trace id goes."""
-    return rpc_status(error, NO_TRACE).SerializeToString(deterministic=True)
+    encoded: bytes = rpc_status(error, NO_TRACE).SerializeToString(deterministic=True)
+    return encoded
+
+
+def grpc_message(error: errors.SampanError) -> str:
+    """The detail as the header `grpc-message`: bytes that are not printable ASCII, and %, are escaped."""
+    raw = error.detail.encode()
+    return "".join(chr(byte) if 32 <= byte < 127 and byte != ord("%") else f"%{byte:02X}" for byte in raw)
 
 
 def _cel(expression: str) -> Config:
@@ -124,7 +126,7 @@ def _grpc_mapper(cause: Cause) -> Config:
         "body": {"inline_string": ""},
         "headers_to_add": [
             set_header("grpc-status", str(errors.status_of(type(error)).number)),
-            set_header("grpc-message", _literal(error.detail)),
+            set_header("grpc-message", _literal(grpc_message(error))),
             set_header("grpc-status-details-bin", base64.b64encode(details(error)).decode()),
             set_header(REASON_HEADER, error.reason),
             *_retry_after(error),
@@ -156,7 +158,9 @@ def _health_mappers(settings: EdgeSettings) -> list[Config]:
     return [
         {
             "filter": _all(
-                _header(":path", string_match={"prefix": method.path}), TRANSCODED, _cel("response.code >= 500")
+                _header(":path", string_match={"prefix": method.path}),
+                TRANSCODED,
+                _cel("response.code >= 500"),
             ),
             "status_code": errors.status_of(errors.Unavailable).http,
             "body_format_override": {

@@ -75,9 +75,14 @@ def _routes(settings: EdgeSettings) -> list[Config]:
     addresses.sort(key=lambda address: address[0].precedence)
     return [
         *(_grpc_route(settings, upstream, method) for upstream, method in routed),
-        *(_reflection_route(settings.reflection, name) for name in REFLECTION_SERVICES if settings.reflection),
+        *(
+            _reflection_route(settings.reflection, name)
+            for name in REFLECTION_SERVICES
+            if settings.reflection
+        ),
         *(_rest_route(binding, method) for binding, method in addresses),
-        _nothing_here(),
+        _nothing_here("tunnel", {"connect_matcher": {}}),
+        _nothing_here("nothing", {"prefix": "/"}),
     ]
 
 
@@ -156,10 +161,10 @@ def _rest_route(binding: Binding, method: Method) -> Config:
     return route
 
 
-def _nothing_here() -> Config:
+def _nothing_here(name: str, match: Config) -> Config:
     return {
-        "name": "nothing",
-        "match": {"prefix": "/"},
+        "name": name,
+        "match": match,
         "route": NOWHERE,
         "typed_per_filter_config": {**NO_TOKEN_NEEDED, **UNBUFFERED, **NOT_TRANSCODED},
     }

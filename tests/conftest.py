@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -30,18 +30,28 @@ def pytest_configure(config: pytest.Config) -> None:
     """The process that the run was started in makes the folder that all workers share."""
     if not hasattr(config, "workerinput"):
         os.environ[RUN] = tempfile.mkdtemp(prefix="sampan-test-")
+        os.environ["GRPC_VERBOSITY"] = "ERROR"
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Stops the stacks before coverage is summed up: their processes write theirs at exit."""
+    try:
+        return (yield)
+    finally:
+        if not hasattr(session.config, "workerinput"):
+            for port in Path(os.environ[RUN]).glob("home*.port"):
+                Stack(port.with_suffix(""), int(port.read_text())).command("down")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Stops the stack, if any test needed one."""
+    """Removes what the run left, unless asked to keep it."""
     if hasattr(config, "workerinput"):
         return
     run = Path(os.environ.pop(RUN))
-    for home in run.glob("home*"):
-        Stack(home, int((home / "port").read_text())).command("down")
-        if config.getoption("keep_homes", default=False):
-            print(f"kept {home}")
-    if not config.getoption("keep_homes", default=False):
+    if config.getoption("keep_homes", default=False):
+        print(f"kept {run}")
+    else:
         shutil.rmtree(run, ignore_errors=True)
 
 
@@ -65,16 +75,17 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return {"uvloop": uvloop.new_event_loop}
 
 
-def shared_stack(name: str) -> Stack:
-    """The run's stack of a name; the first who asks starts it."""
+def shared_stack(name: str, extra: Mapping[str, str] | None = None) -> Stack:
+    """The run's stack of a name; the first who asks starts it, with more settings if it likes."""
     run = Path(os.environ[RUN])
     home = run / f"home-{name}"
     with (run / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if (home / "port").exists():
-            return Stack(home, int((home / "port").read_text()))
-        stack = stacks.start(home)
-        (home / "port").write_text(str(stack.port))
+        port = run / f"{home.name}.port"
+        if port.exists():
+            return Stack(home, int(port.read_text()))
+        stack = stacks.start(home, extra)
+        port.write_text(str(stack.port))
         return stack
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 TIMEOUT = 2.0
 # Length 8, then the code that asks whether TLS is offered; answered with one byte before any login.
 POSTGRES_SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 REDIS_PING = b"*1\r\n$4\r\nPING\r\n"
 
-Probe = Callable[[str, int], Awaitable[bool]]
+Probe = Callable[[str, int], Coroutine[Any, Any, bool]]
 
 
 async def ask(host: str, port: int, question: bytes, enough: int, timeout: float) -> bytes:

@@ -8,15 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
-from sqlalchemy import MetaData
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
-
-from services.mesh.database import sqlalchemy_url
 
 if TYPE_CHECKING:
     from alembic.config import Config
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, MetaData
 
 SERVICES = Path(__file__).resolve().parents[1]
 
@@ -87,6 +82,12 @@ def configuration(service: str) -> Config:
 
 
 async def _run(service: str, url: str, what: Callable[[Config], object]) -> None:
+    # Imported here: a warm start only compares revisions, and these take a tenth of a second.
+    from sqlalchemy.ext.asyncio import create_async_engine
+    from sqlalchemy.pool import NullPool
+
+    from services.mesh.database import sqlalchemy_url
+
     config = configuration(service)
 
     def run(connection: Connection) -> None:

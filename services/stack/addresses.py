@@ -69,7 +69,7 @@ class Addresses:
         return SERVICES[service].database and f"SAMPAN_{service.upper()}_DATABASE_URL" not in self.environment
 
     def migrated(self, service: str) -> bool:
-        """Whether we may change this service's schema: for a database of the caller's we need its owner, too."""
+        """Whether we may change this service's schema: for a database of the caller's, given its owner."""
         brought = f"SAMPAN_{service.upper()}_OWNER_URL" in self.environment
         return SERVICES[service].database and (self.managed(service) or brought)
 

@@ -146,7 +146,8 @@ async def _make(connection: Connection, addresses: Addresses, services: Sequence
             # An administrator that is no superuser may give away only what its own roles own.
             await connection.execute(f'GRANT "{service}_owner" TO CURRENT_USER')
             await connection.execute(
-                f'CREATE DATABASE "sampan_{service}" OWNER "{service}_owner" TEMPLATE template0 ENCODING \'UTF8\''
+                f'CREATE DATABASE "sampan_{service}" OWNER "{service}_owner" '
+                "TEMPLATE template0 ENCODING 'UTF8'"
             )
         for statement in database_rights(service):
             await connection.execute(statement)

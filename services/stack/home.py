@@ -117,8 +117,17 @@ class Home:
     def save_state(self, state: State) -> None:
         write_private(self.root / "state.json", state.to_json())
 
+    def claim(self) -> HomeLock | None:
+        """The lock of the one supervisor, the state set to starting; None while another process has it."""
+        lock = self.hold()
+        if lock is not None:
+            state = self.load_state()
+            state.phase, state.supervisor = STARTING, None
+            self.save_state(state)
+        return lock
+
     def hold(self) -> HomeLock | None:
-        """The lock of the one supervisor, or None while another process has it."""
+        """The lock alone."""
         descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

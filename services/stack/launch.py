@@ -39,10 +39,18 @@ async def run_stack(home: Home, environment: Mapping[str, str], tell: Tell, *, d
     await Stack(home, environment, report).run(stop, when_ready)
 
 
-def in_foreground(home: Home, environment: Mapping[str, str], tell: Tell) -> None:
-    """Blocks until Ctrl-C. The caller holds the home's lock."""
+def in_foreground(home: Home, environment: Mapping[str, str], tell: Tell) -> bool:
+    """Blocks until Ctrl-C. Returns whether the stack became ready. The caller holds the home's lock."""
+    ready = False
+
+    def listen(message: Mapping[str, object]) -> None:
+        nonlocal ready
+        ready = ready or "ready" in message
+        tell(message)
+
     os.umask(0o077)
-    asyncio.run(run_stack(home, environment, tell, detached=False))
+    asyncio.run(run_stack(home, environment, listen, detached=False))
+    return ready
 
 
 def in_background(home: Home, environment: Mapping[str, str], lock: HomeLock, tell: Tell) -> None:

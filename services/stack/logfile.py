@@ -27,14 +27,14 @@ class LogFile:
         self._tail_size = 0
 
     def write(self, data: bytes) -> None:
-        if self._descriptor < 0:
-            self._open()
-        if self._size and self._size + len(data) > self.limit:
-            self._turn_over()
+        self._remember(data)
         # A full disk must not take down what is being logged about.
         with contextlib.suppress(OSError):
+            if self._descriptor < 0:
+                self._open()
+            if self._size and self._size + len(data) > self.limit:
+                self._turn_over()
             self._size += os.write(self._descriptor, data)
-        self._remember(data)
 
     def tail(self, lines: int = 5) -> list[str]:
         """The last lines written since this start."""
@@ -68,9 +68,13 @@ class LogPipe(asyncio.Protocol):
 
     def __init__(self, log: LogFile) -> None:
         self.log = log
+        self.closed = asyncio.Event()
 
     def data_received(self, data: bytes) -> None:
         self.log.write(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.closed.set()
 
 
 class Journal:

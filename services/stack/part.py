@@ -20,6 +20,9 @@ INHERITED = (
     "LOGNAME",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
+    # Tests measure the processes that they start.
+    "COVERAGE_PROCESS_START",
+    "COVERAGE_PROCESS_CONFIG",
 )
 
 Probe = Callable[[], Awaitable[bool]]

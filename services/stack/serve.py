@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 
 import uvloop
+from pydantic import ValidationError
 
 from services.mesh import logs
 from services.mesh.app import App
@@ -159,14 +160,21 @@ def _say_ready() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point. Exit status 2 for an unknown service."""
+    """Entry point. Exit status 2 for an unknown service or a setting that is wrong."""
     parser = argparse.ArgumentParser(prog="sampan serve", description=__doc__)
     parser.add_argument("--process", default="", help="name of the process in logs; default: its services")
     parser.add_argument("services", nargs="+", choices=sorted(BUILDERS), metavar="SERVICE")
     given = parser.parse_args(arguments)
-    mesh = MeshSettings()
-    logs.configure(given.process or "+".join(given.services), mesh.log_level)
-    uvloop.run(serve(given.services, mesh))
+    try:
+        mesh = MeshSettings()
+        logs.configure(given.process or "+".join(given.services), mesh.log_level)
+        uvloop.run(serve(given.services, mesh))
+    except ValidationError as error:
+        # Never the value itself: it may be a secret.
+        for wrong in error.errors(include_input=False, include_url=False):
+            name = "_".join(str(part) for part in wrong["loc"]).upper()
+            print(f"sampan serve: setting {error.title}.{name}: {wrong['msg']}", file=sys.stderr)
+        return 2
     return 0
 
 

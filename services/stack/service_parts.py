@@ -72,7 +72,7 @@ class ServiceParts:
             environment=self.environment_of(listen),
             folder=ROOT,
             announces=True,
-            # The edge is gone when services are stopped, so nobody needs notice: finish running calls and end.
+            # The edge is gone when services are stopped, so nobody needs notice: finish calls and end.
             stop_signal=SIGINT,
             attempts=2,
         )

@@ -24,6 +24,8 @@ from services.stack.supervisor import Progress, Report, Supervisor, end_leftover
 from services.stack.topology import PROCESSES, SERVERS, SERVICES
 
 ADMIN = "envoy/admin"
+# Seconds between looks at the certificates.
+RENEWAL_PERIOD = 3_600.0
 
 
 class Stack:
@@ -41,9 +43,9 @@ class Stack:
 
     async def run(self, stop: asyncio.Event, when_ready: Report) -> None:
         """Starts all, calls `when_ready`, and returns when `stop` is set and everything has ended."""
-        await self._clear_the_way()
         self.supervisor.opened(self.edge.url, os.getpid())
         try:
+            await self._clear_the_way()
             await unless(stop, self._start(when_ready))
             await self.supervisor.run(stop)
         except StackError as error:
@@ -55,6 +57,7 @@ class Stack:
     async def _clear_the_way(self) -> None:
         """What a killed supervisor left is ended first: it may hold ports and data."""
         left = await end_leftovers(self.state.parts)
+        self.state.parts = {}
         if left:
             self.supervisor.journal.note("ended leftovers", "supervisor", parts=left)
         if not loopback.is_free(self.port, self.edge.host):
@@ -95,8 +98,22 @@ class Stack:
         )
         await edge_ready(self.edge)
         self.supervisor.ready()
+        self.supervisor.tend(self._keep_certificates(), "certificates")
         milliseconds = round((asyncio.get_running_loop().time() - begun) * 1000)
         when_ready(Progress("ready", milliseconds, self.edge.url))
+
+    async def _keep_certificates(self) -> None:
+        """A stack may outlive its certificates, which processes read at their start."""
+        while True:
+            await asyncio.sleep(RENEWAL_PERIOD)
+            try:
+                renewed = await asyncio.to_thread(self.pki.ensure, (*SERVICES, EDGE, OPERATOR))
+            except OSError as error:
+                self.supervisor.journal.note("certificates not renewed", "supervisor", reason=str(error))
+                continue
+            if renewed:
+                _, services, _ = self._stop_order()
+                await self.supervisor.replace([*services, "envoy"], "new certificates")
 
     async def _start_database(self, part: Part | None, addresses: Addresses) -> None:
         from services.stack import bootstrap

@@ -47,7 +47,6 @@ class Supervisor:
         self.state.phase = STARTING
         self.state.edge = edge
         self.state.supervisor = Running(pid, psutil.Process(pid).create_time())
-        self.state.parts = {}
         self._save()
         self.journal.note("starting", "supervisor", pid=pid, edge=edge)
 
@@ -60,7 +59,7 @@ class Supervisor:
         try:
             await child.start()
         except OSError as error:
-            raise StackError(part.name, f"cannot be started: {error}") from None
+            raise StackError(part.name, f"{part.command[0]} cannot be started: {error.strerror}") from None
         milliseconds = round((clock() - begun) * 1000)
         self.journal.note("started", part.name, pid=child.pid, ms=milliseconds)
         self._keepers.append(asyncio.create_task(child.keep(), name=f"keep {part.name}"))
@@ -84,6 +83,16 @@ class Supervisor:
         stopping.cancel()
         for task in done - {stopping}:
             task.result()
+
+    def tend(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Runs something else for as long as the stack is up."""
+        self._keepers.append(asyncio.create_task(work, name=name))
+
+    async def replace(self, names: Iterable[str], reason: str) -> None:
+        """Gives parts new processes, one part after another."""
+        for name in names:
+            self.journal.note("replacing", name, reason=reason)
+            await self.children[name].replace()
 
     async def stop(self, stages: Iterable[Iterable[str]]) -> None:
         """Stops stage after stage, the parts of a stage at once; what is in no stage goes last."""
@@ -110,7 +119,11 @@ class Supervisor:
         self._save()
 
     def _save(self) -> None:
-        self.home.save_state(self.state)
+        """What runs must not stop for a full disk; a stale state only makes the next start look harder."""
+        try:
+            self.home.save_state(self.state)
+        except OSError as error:
+            self.journal.note("state not saved", "supervisor", reason=str(error))
 
     async def _watch(self, part: Part) -> None:
         """Tells of a server that runs but does not answer. It is not killed: it may be busy recovering."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from services.stack.environment import environment
 from services.stack.errors import StackError
 from services.stack.home import Home
+
+if TYPE_CHECKING:
+    from services.stack.addresses import Addresses
 
 # Exit codes besides 0; 2 is the shell's for a wrong use of the command.
 FAILED = 1
@@ -28,6 +33,9 @@ def told_errors() -> Iterator[None]:
         typer.echo(f"sampan: {error.part}: {error.reason}", err=True)
         if error.hint:
             typer.echo(f"  {error.hint}", err=True)
+        raise typer.Exit(FAILED) from None
+    except OSError as error:
+        typer.echo(f"sampan: {error.strerror}: {error.filename or ''}", err=True)
         raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
@@ -66,7 +74,17 @@ def one_of(names: Sequence[str]) -> Callable[[str], str]:
     return check
 
 
+def require_servers(addresses: Addresses, names: Sequence[str]) -> None:
+    """Fails with advice when a server that a command needs does not answer."""
+    from services.mesh import liveness
+
+    for name in names:
+        host, port = addresses.socket(name)
+        if not asyncio.run(liveness.PROBES[name](host, port)):
+            raise StackError(name, f"does not answer at {host}:{port}", "Run ./scripts/up first.")
+
+
 def replace_process(command: Sequence[str], variables: Mapping[str, str], folder: Path) -> None:
     """Becomes another program, so that signals, terminal and exit code are its own."""
     os.chdir(folder)
-    os.execve(command[0], list(command), dict(variables))
+    os.execve(command[0], list(command), dict(variables))  # noqa: S606 - no shell is wanted

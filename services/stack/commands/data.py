@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from services.stack.commands.console import FAILED, one_of, replace_process, table, this_home, told_errors
+from services.stack.commands.console import (
+    FAILED,
+    one_of,
+    replace_process,
+    require_servers,
+    table,
+    this_home,
+    told_errors,
+)
 from services.stack.topology import SERVICES
 
 OWNERS = tuple(name for name, service in SERVICES.items() if service.database)
@@ -26,6 +34,8 @@ def urls(service: str, *, owner: bool) -> dict[str, str]:
 
     home, environment = this_home()
     addresses = addresses_of(home, home.load_state(), environment)
+    if any(addresses.managed(name) for name in OWNERS):
+        require_servers(addresses, ["postgres"])
     chosen = [service] if service else [name for name in OWNERS if not owner or addresses.migrated(name)]
     return {name: addresses.database(name, owner=owner) for name in chosen}
 
@@ -34,7 +44,9 @@ def urls(service: str, *, owner: bool) -> dict[str, str]:
 def migrate_up(service: Some = "") -> None:
     """Bring databases to their newest revision; `sampan up` does the same.
 
-    Example: sampan migrate up identity
+    \b
+    Examples:
+      sampan migrate up identity
     """
     from services.mesh import migrations
 
@@ -51,7 +63,10 @@ def migrate_down(
 ) -> None:
     """Take a service's database back. Data in what is removed is lost.
 
-    Examples: sampan migrate down identity; sampan migrate down identity --to base
+    \b
+    Examples:
+      sampan migrate down identity
+      sampan migrate down identity --to base
     """
     from services.mesh import migrations
 
@@ -65,7 +80,9 @@ def migrate_down(
 def migrate_status(service: Some = "") -> None:
     """Show each database's revision and the newest there is. Exit code 1 when one is behind.
 
-    Example: sampan migrate status
+    \b
+    Examples:
+      sampan migrate status
     """
     from services.mesh import migrations
 
@@ -82,20 +99,25 @@ def migrate_status(service: Some = "") -> None:
 
 
 @db.command("url")
-def db_url(service: One, owner: AsOwner = False) -> None:
+def db_url(*, service: One, owner: AsOwner = False) -> None:
     """Print the URL of a service's database, password and all, for a graphical client.
 
-    Example: sampan db url identity
+    \b
+    Examples:
+      sampan db url identity
     """
     with told_errors():
         typer.echo(urls(service, owner=owner)[service])
 
 
 @db.command("shell")
-def db_shell(service: One, owner: AsOwner = False) -> None:
+def db_shell(*, service: One, owner: AsOwner = False) -> None:
     """Open psql on a service's database, as its running role.
 
-    Examples: sampan db shell identity; echo 'select count(*) from accounts' | sampan db shell identity
+    \b
+    Examples:
+      sampan db shell identity
+      echo 'select count(*) from accounts' | sampan db shell identity
     """
     from urllib.parse import unquote, urlsplit, urlunsplit
 

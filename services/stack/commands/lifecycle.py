@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from services.stack.commands.console import FAILED, progress, table, this_home, told_errors
+from services.stack.commands.console import FAILED, INTERRUPTED, progress, table, this_home, told_errors
 from services.stack.errors import StackError
 from services.stack.home import READY, STOPPED, STOPPING, Home, State
 
@@ -19,22 +19,27 @@ POLL = 0.02
 
 
 def up(
+    *,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Return when all is healthy; it runs on in the background.")
     ] = False,
 ) -> None:
-    """Start everything: PostgreSQL, Redis, NATS, the services and the edge.
+    """Start everything and keep it running.
 
-    Without --detach it runs in this terminal until Ctrl-C. The last line of a start is the address.
+    That is PostgreSQL, Redis, NATS, the services and the edge. Without --detach it runs in this terminal
+    until Ctrl-C. The last line of a start is the address.
 
-    Examples: sampan up --detach; SAMPAN_EDGE_PORT=9090 SAMPAN_HOME=/tmp/two sampan up -d
+    \b
+    Examples:
+      sampan up --detach
+      SAMPAN_EDGE_PORT=9090 SAMPAN_HOME=/tmp/two sampan up -d
     """
     from services.stack import launch
 
     with told_errors():
         home, environment = this_home()
         home.prepare()
-        while (lock := home.hold()) is None:
+        while (lock := home.claim()) is None:
             other = asyncio.run(launch.wait_until_settled(home))
             if other is not None:
                 typer.echo(f"ready {other.edge}")
@@ -42,16 +47,20 @@ def up(
         if detach:
             launch.in_background(home, environment, lock, progress)
         else:
-            launch.in_foreground(home, environment, progress)
+            ready = launch.in_foreground(home, environment, progress)
             typer.echo("stopped")
+            if not ready:
+                raise typer.Exit(INTERRUPTED)
 
 
 def down() -> None:
-    """Stop everything that runs in this home. Data stays.
+    """Stop everything; data stays.
 
     Also ends what a supervisor killed by force has left behind. Stopping what is not up is no error.
 
-    Example: sampan down
+    \b
+    Examples:
+      sampan down
     """
     with told_errors():
         home, _ = this_home()
@@ -86,11 +95,13 @@ async def bring_down(home: Home) -> bool:
 
 
 def status() -> None:
-    """Show every part: whether it runs, its pid, since when, and where it listens.
+    """Show which parts run and where.
 
     Exit code 0 when the stack is up, 1 when it is not.
 
-    Example: sampan status
+    \b
+    Examples:
+      sampan status
     """
     with told_errors():
         home, _ = this_home()
@@ -122,10 +133,14 @@ def rows_of(state: State) -> list[tuple[str, str, str, str, str]]:
     return rows
 
 
-def reset(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
-    """Stop everything and erase this home: all data, secrets and certificates in it.
+def reset(*, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
+    """Stop everything and erase its data.
 
-    Example: sampan reset --yes
+    All of this home goes: databases, files, logs, secrets and certificates.
+
+    \b
+    Examples:
+      sampan reset --yes
     """
     with told_errors():
         home, _ = this_home()

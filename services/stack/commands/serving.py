@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from services.stack.commands.console import one_of, replace_process, this_home, told_errors
-from services.stack.topology import SERVICES
+from services.stack.commands.console import one_of, replace_process, require_servers, this_home, told_errors
+from services.stack.topology import SERVERS, SERVICES
 
 
 def check_all(values: list[str]) -> list[str]:
@@ -18,12 +18,16 @@ def check_all(values: list[str]) -> list[str]:
 def serve(
     services: Annotated[list[str], typer.Argument(help="One or more services.", callback=check_all)],
 ) -> None:
-    """Run services in this terminal, in one process, until Ctrl-C.
+    """Run services in this terminal.
 
-    They use the databases, Redis and NATS of this home's stack, or outside ones named by SAMPAN_POSTGRES_URL,
-    SAMPAN_REDIS_URL, SAMPAN_NATS_URL. A port that the stack's own copy holds is left to it.
+    They share one process, until Ctrl-C, and use the databases, Redis and NATS of this home's stack, or
+    outside ones named by SAMPAN_POSTGRES_URL, SAMPAN_REDIS_URL and SAMPAN_NATS_URL. A port that the
+    stack's own copy holds is left to it.
 
-    Examples: sampan serve identity; sampan serve identity web
+    \b
+    Examples:
+      sampan serve identity
+      sampan serve identity web
     """
     import os
 
@@ -38,6 +42,7 @@ def serve(
         home.prepare()
         state = home.load_state()
         addresses = addresses_of(home, state, environment)
+        require_servers(addresses, SERVERS)
         pki = Pki(home / "pki")
         pki.ensure(services)
         own = {

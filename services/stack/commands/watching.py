@@ -22,11 +22,16 @@ def health(
         str, typer.Argument(help="One service or server; default: all.", callback=one_of(EVERYTHING))
     ] = "",
 ) -> None:
-    """Ask every part how it is: services by gRPC health over mTLS, servers by their own protocols.
+    """Ask every part how it is.
+
+    Services by gRPC health over mTLS, servers by their own protocols, the edge by /healthz.
 
     Exit code 0 when all that was asked is healthy, 3 when something is not.
 
-    Examples: sampan health; sampan health identity
+    \b
+    Examples:
+      sampan health
+      sampan health identity
     """
     with told_errors():
         found = asyncio.run(ask([service] if service else list(EVERYTHING)))
@@ -96,6 +101,7 @@ def log_names() -> tuple[str, ...]:
 
 
 def logs(
+    *,
     service: Annotated[
         str, typer.Argument(help="A service, a server, envoy or supervisor.", callback=one_of(log_names()))
     ],
@@ -104,7 +110,10 @@ def logs(
 ) -> None:
     """Show what a part has written. Services that share a process share its log.
 
-    Examples: sampan logs identity --follow; sampan logs supervisor -n 20
+    \b
+    Examples:
+      sampan logs identity --follow
+      sampan logs supervisor -n 20
     """
     with told_errors():
         home, _ = this_home()
@@ -126,4 +135,4 @@ def files_of(service: str) -> list[str]:
 def show(paths: list[Path], *, follow: bool, lines: int) -> None:
     """Leaves it to tail, which follows a log through its turning over without polling."""
     options = ["-n", str(lines), *(["-F"] if follow else [])]
-    os.execvp("tail", ["tail", "-q", *options, *map(str, paths)])
+    os.execvp("tail", ["tail", "-q", *options, *map(str, paths)])  # noqa: S606 - no shell is wanted

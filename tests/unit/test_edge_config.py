@@ -1,0 +1,388 @@
+"""The edge's configuration, as data: what is routed, by whom, and what the edge says itself."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from google.api import annotations_pb2
+from google.protobuf import descriptor_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from envoy.contract import Binding, read_methods
+from envoy.generate import EdgeSettings, Upstream, build, render
+from envoy.local_replies import GRPC_DOORS, NO_TRACE, causes
+from envoy.lua import FOREIGN, lua_source
+from envoy.routes import BUFFER_FILTER, JWT_FILTER, NOWHERE, TRANSCODER_FILTER
+from sampan.common.v1 import error_reason_pb2
+from sampan.options.v1 import policy_pb2
+from services.mesh import errors
+from services.mesh.problem import problem
+from services.stack.paths import ROOT
+from services.stack.topology import SERVICES
+
+DESCRIPTORS = ROOT / "gen" / "descriptors.binpb"
+PROBE = "sampan.probe.v1.ProbeService"
+Config = dict[str, Any]
+
+
+def upstream(name: str, public: tuple[str, ...], host: str = "127.0.0.1") -> Upstream:
+    return Upstream(name, public, ((host, 7001), (host, 7002)), f"{name}.sampan.internal")
+
+
+SETTINGS = EdgeSettings(
+    listen_host="127.0.0.1",
+    listen_port=7000,
+    admin_host="127.0.0.1",
+    admin_port=7009,
+    descriptors=DESCRIPTORS,
+    upstreams=tuple(upstream(service.name, service.public) for service in SERVICES.values()),
+    reflection=upstream("reflection", ()),
+    ca_file=Path("ca.pem"),
+    cert_file=Path("edge.pem"),
+    key_file=Path("edge.key"),
+)
+WITH_PROBE = replace(SETTINGS, upstreams=(*SETTINGS.upstreams, upstream("probe", (PROBE,))))
+
+
+def manager(settings: EdgeSettings = SETTINGS) -> Config:
+    listener = build(settings)["static_resources"]["listeners"][0]
+    filters = listener["filter_chains"][0]["filters"]
+    config: Config = filters[0]["typed_config"]
+    return config
+
+
+def routes(settings: EdgeSettings = SETTINGS) -> list[Config]:
+    found: list[Config] = manager(settings)["route_config"]["virtual_hosts"][0]["routes"]
+    return found
+
+
+def route_for(verb: str, path: str, settings: EdgeSettings = SETTINGS) -> Config:
+    """The first route that matches, as Envoy reads them."""
+    return next(route for route in routes(settings) if matches(route["match"], verb, path))
+
+
+def matches(match: Config, verb: str, path: str) -> bool:
+    if any(header["string_match"]["exact"] != verb for header in match.get("headers", ())):
+        return False
+    if "path" in match:
+        return bool(match["path"] == path)
+    if "safe_regex" in match:
+        return re.fullmatch(match["safe_regex"]["regex"], path) is not None
+    return "prefix" in match and path.startswith(match["prefix"])
+
+
+def http_filter(name: str, settings: EdgeSettings = SETTINGS) -> Config:
+    found = next(each for each in manager(settings)["http_filters"] if each["name"] == name)
+    config: Config = found["typed_config"]
+    return config
+
+
+def contract_methods(services: set[str]) -> dict[str, descriptor_pb2.MethodDescriptorProto]:
+    """Methods as the contract has them, by gRPC path; read apart from the code under test."""
+    files = descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTORS.read_bytes()).file
+    return {
+        f"/{file.package}.{service.name}/{method.name}": method
+        for file in files
+        for service in file.service
+        for method in service.method
+        if f"{file.package}.{service.name}" in services
+    }
+
+
+def policy(method: descriptor_pb2.MethodDescriptorProto) -> policy_pb2.Policy:
+    found: policy_pb2.Policy = method.options.Extensions[policy_pb2.policy]
+    return found
+
+
+PUBLIC = contract_methods({name for service in SERVICES.values() for name in service.public})
+BINDINGS = [
+    (path, rule)
+    for path, method in PUBLIC.items()
+    for http in [method.options.Extensions[annotations_pb2.http]]
+    for rule in (http, *http.additional_bindings)
+]
+
+
+@pytest.mark.parametrize("path", PUBLIC)
+def test_public_method_reaches_its_service_within_its_deadline(path: str) -> None:
+    route = route_for("POST", path)
+    owner = next(service.name for service in SERVICES.values() if path.split("/")[1] in service.public)
+    assert route["route"]["cluster"] == owner
+    added = route["request_headers_to_add"][0]
+    assert added["append_action"] == "ADD_IF_ABSENT"
+    assert added["header"]["value"] == f"{policy(PUBLIC[path]).deadline.seconds}S"
+    assert float(route["route"]["timeout"].rstrip("s")) > policy(PUBLIC[path]).deadline.seconds
+
+
+@pytest.mark.parametrize("path", PUBLIC)
+def test_token_is_needed_unless_the_contract_says_public(path: str) -> None:
+    opened = JWT_FILTER in route_for("POST", path)["typed_per_filter_config"]
+    assert opened == (policy(PUBLIC[path]).access == policy_pb2.ACCESS_PUBLIC)
+
+
+def test_token_rule_fails_closed() -> None:
+    assert http_filter(JWT_FILTER)["rules"] == [
+        {"match": {"prefix": "/"}, "requires": {"provider_name": "sampan"}}
+    ]
+
+
+@pytest.mark.parametrize(("path", "rule"), BINDINGS)
+def test_rest_binding_is_let_through_to_the_transcoder(path: str, rule: Any) -> None:
+    verb = rule.WhichOneof("pattern")
+    route = route_for(verb.upper(), getattr(rule, verb))
+    assert route["name"].startswith(path[1:].replace("/", "."))
+    assert TRANSCODER_FILTER not in route["typed_per_filter_config"]
+    assert ("metadata" in route) == bool(rule.body)
+
+
+@pytest.mark.parametrize(("path", "rule"), BINDINGS)
+def test_rest_binding_with_another_verb_finds_nothing(path: str, rule: Any) -> None:
+    assert path in PUBLIC
+    address = getattr(rule, rule.WhichOneof("pattern"))
+    assert route_for("PUT", address)["name"] == "nothing"
+
+
+def test_what_is_not_transcoded_never_reaches_a_service() -> None:
+    rest = [route for route in routes() if " " in route["name"]]
+    assert len(rest) == len(BINDINGS)
+    assert all(route["route"] == NOWHERE for route in rest)
+
+
+@pytest.mark.parametrize("method", ["Echo", "EchoPublic", "EchoService", "EchoWithoutPolicy"])
+def test_probe_is_not_routed(method: str) -> None:
+    assert route_for("POST", f"/{PROBE}/{method}")["name"] == "nothing"
+
+
+def test_methods_for_services_and_without_policy_are_not_routed_even_in_a_public_service() -> None:
+    routed = {method.name for method in read_methods(DESCRIPTORS, (PROBE,))}
+    assert routed == {"Echo", "EchoPublic", "EchoAdmin", "EchoDown", "EchoUp", "EchoBoth"}
+    for method in ("EchoService", "EchoWithoutPolicy"):
+        assert route_for("POST", f"/{PROBE}/{method}", WITH_PROBE)["name"] == "nothing"
+
+
+def test_deadline_below_a_second_is_sent_in_milliseconds() -> None:
+    route = route_for("POST", f"/{PROBE}/EchoPublic", WITH_PROBE)
+    assert route["request_headers_to_add"][0]["header"]["value"] == "300m"
+
+
+@pytest.mark.parametrize("method", ["EchoDown", "EchoUp", "EchoBoth"])
+def test_streams_have_no_time_limit_at_the_edge(method: str) -> None:
+    route = route_for("POST", f"/{PROBE}/{method}", WITH_PROBE)
+    assert route["route"]["timeout"] == "0s"
+    assert "request_headers_to_add" not in route
+
+
+def test_uploads_of_many_messages_are_not_buffered() -> None:
+    config = route_for("POST", f"/{PROBE}/EchoUp", WITH_PROBE)["typed_per_filter_config"]
+    assert config[BUFFER_FILTER]["disabled"] is True
+    config = route_for("POST", f"/{PROBE}/EchoDown", WITH_PROBE)["typed_per_filter_config"]
+    assert config[BUFFER_FILTER]["buffer"]["max_request_bytes"] == SETTINGS.max_body + 5
+
+
+@pytest.mark.parametrize("path", PUBLIC)
+def test_only_safe_methods_are_sent_again_after_unavailable(path: str) -> None:
+    retry_on = route_for("POST", path)["route"]["retry_policy"]["retry_on"].split(",")
+    assert {"connect-failure", "refused-stream"} <= set(retry_on)
+    assert ("unavailable" in retry_on) == (policy(PUBLIC[path]).retry == policy_pb2.RETRY_SAFE)
+
+
+def test_reflection_is_public_and_only_there_when_set() -> None:
+    path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+    assert JWT_FILTER in route_for("POST", path)["typed_per_filter_config"]
+    assert route_for("POST", path)["route"]["cluster"] == "reflection"
+    assert route_for("POST", path, replace(SETTINGS, reflection=None))["name"] == "nothing"
+
+
+def test_unknown_service_is_refused_by_name() -> None:
+    settings = replace(SETTINGS, upstreams=(upstream("ghost", ("sampan.ghost.v1.GhostService",)),))
+    with pytest.raises(ValueError, match=r"lacks sampan\.ghost\.v1\.GhostService"):
+        build(settings)
+
+
+@pytest.mark.parametrize(
+    ("template", "path", "fits"),
+    [
+        ("/v1/things/{id}", "/v1/things/a", True),
+        ("/v1/things/{id}", "/v1/things/a/b", False),
+        ("/v1/things/{id}", "/v1/things/", False),
+        ("/v1/purchase/{id}:payWithWallet", "/v1/purchase/7:payWithWallet", True),
+        ("/v1/purchase/{id}:payWithWallet", "/v1/purchase/7", False),
+        ("/v1/{name=shelves/*/books/**}", "/v1/shelves/1/books/2/3", True),
+        ("/v1/{name=shelves/*/books/**}", "/v1/shelves/1/2/books/3", False),
+        ("/v1/a.b", "/v1/axb", False),
+        ("/v1/*/x", "/v1/y/x", True),
+    ],
+)
+def test_path_template_becomes_a_regex_for_the_whole_path(template: str, path: str, fits: bool) -> None:
+    assert (re.fullmatch(Binding("GET", template, json_body=False).regex, path) is not None) == fits
+
+
+def test_narrower_paths_come_first() -> None:
+    templates = ["/v1/{a=**}", "/v1/t/{id}", "/v1/t/special", "/v1/t/{id}:act", "/v1/{a}/{b}"]
+    bindings = [Binding("GET", template, json_body=False) for template in templates]
+    ordered = [binding.template for binding in sorted(bindings, key=lambda binding: binding.precedence)]
+    assert ordered == ["/v1/t/special", "/v1/t/{id}:act", "/v1/t/{id}", "/v1/{a}/{b}", "/v1/{a=**}"]
+
+
+def mappers_of(reason: str) -> tuple[Config, Config]:
+    """The mappers for the gRPC doors and for REST of the first cause with this reason."""
+    position = next(n for n, cause in enumerate(causes(SETTINGS)) if cause.error.reason == reason)
+    mappers = manager()["local_reply_config"]["mappers"]
+    health = len(mappers) - 2 * len(causes(SETTINGS))
+    grpc, rest = mappers[health + 2 * position : health + 2 * position + 2]
+    return grpc, rest
+
+
+EDGE_REASONS = [
+    "TOKEN_MISSING",
+    "TOKEN_EXPIRED",
+    "TOKEN_INVALID",
+    "ROUTE_NOT_FOUND",
+    "UNKNOWN_QUERY_PARAMETER",
+    "MALFORMED_REQUEST",
+    "REQUEST_TOO_LARGE",
+    "UNSUPPORTED_MEDIA_TYPE",
+    "RATE_LIMITED",
+    "UNAVAILABLE",
+    "DEADLINE_EXCEEDED",
+    "INTERNAL",
+]
+
+
+@pytest.mark.parametrize("reason", EDGE_REASONS)
+def test_edge_says_an_error_the_same_through_every_door(reason: str) -> None:
+    error = next(cause.error for cause in causes(SETTINGS) if cause.error.reason == reason)
+    status = errors.status_of(type(error))
+    grpc, rest = mappers_of(reason)
+
+    assert GRPC_DOORS in grpc["filter"]["and_filter"]["filters"]
+    assert grpc["status_code"] == 200
+    headers = {each["header"]["key"]: each["header"]["value"] for each in grpc["headers_to_add"]}
+    assert headers["grpc-status"] == str(status.number)
+    said = status_pb2.Status.FromString(base64.b64decode(headers["grpc-status-details-bin"]))
+    info = error_details_pb2.ErrorInfo()
+    assert said.details[0].Unpack(info)
+    assert (info.reason, info.domain, info.metadata["trace_id"]) == (reason, "sampan", NO_TRACE)
+    assert said.message == headers["grpc-message"].replace("%%", "%")
+
+    words = rest["body_format_override"]["json_format"]
+    assert words.keys() == problem(error, "", "").keys()
+    assert words["reason"] == reason
+    assert words["detail"].replace("%%", "%") == error.detail
+    assert words["status"] == rest["status_code"]
+
+
+@pytest.mark.parametrize("reason", EDGE_REASONS)
+def test_edge_uses_only_reasons_of_the_contract(reason: str) -> None:
+    assert f"ERROR_REASON_{reason}" in dict(error_reason_pb2.ErrorReason.items())
+    assert reason in {cause.error.reason for cause in causes(SETTINGS)}
+
+
+def test_edge_has_no_other_reasons_and_the_last_cause_catches_all() -> None:
+    assert {cause.error.reason for cause in causes(SETTINGS)} == set(EDGE_REASONS)
+    assert causes(SETTINGS)[-1].when == "true"
+
+
+def test_rest_status_is_that_of_the_error_but_for_headers_that_are_too_large() -> None:
+    differing = {
+        (cause.error.reason, cause.status)
+        for cause in causes(SETTINGS)
+        if cause.status != errors.status_of(type(cause.error)).http
+    }
+    assert differing == {("MALFORMED_REQUEST", 431)}
+
+
+def test_flood_answer_says_when_to_come_back() -> None:
+    for mapper in mappers_of("RATE_LIMITED"):
+        headers = {each["header"]["key"]: each["header"]["value"] for each in mapper["headers_to_add"]}
+        assert headers["retry-after"] == "1"
+
+
+def test_health_is_plain_json_when_nobody_answers_it() -> None:
+    mapper = manager()["local_reply_config"]["mappers"][0]
+    assert mapper["status_code"] == 503
+    assert mapper["body_format_override"]["json_format"] == {"status": "unhealthy", "web": "down"}
+    assert mapper["body_format_override"]["content_type"] == "application/json"
+
+
+def test_body_limit_is_one_number_in_every_place() -> None:
+    settings = replace(SETTINGS, max_body=2000)
+    assert http_filter(BUFFER_FILTER, settings)["max_request_bytes"] == 2000
+    assert any(cause.error.detail == "the request is over 2000 bytes" for cause in causes(settings))
+
+
+def test_client_cannot_say_what_only_the_mesh_may_say() -> None:
+    mutations = manager()["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
+    names = {each["remove"] for each in mutations if "remove" in each}
+    matched = [each["remove_on_match"]["key_matcher"] for each in mutations if "remove" not in each]
+    assert matched == [{"prefix": "x-envoy-"}, {"prefix": "x-sampan-"}]
+    assert {"x-http-code", "x-problem", "x-request-id", "x-forwarded-for"} <= names
+
+
+def test_forwarded_for_is_read_only_behind_trusted_proxies() -> None:
+    behind = manager(replace(SETTINGS, trusted_hops=1))
+    mutations = behind["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
+    assert behind["xff_num_trusted_hops"] == 1
+    assert {"remove": "x-forwarded-for"} not in mutations
+
+
+def test_log_holds_no_query_string_and_no_headers_of_the_client() -> None:
+    fields = manager()["access_log"][0]["typed_config"]["log_format"]["json_format"]
+    assert fields["path"].startswith("%PATH(NQ:")
+    assert "AUTHORIZATION" not in str(fields)
+    logged = manager(replace(SETTINGS, access_log=Path("edge.log")))["access_log"][0]["typed_config"]
+    assert logged["path"] == "edge.log"
+
+
+def test_services_are_reached_over_mtls_by_name() -> None:
+    cluster = build(SETTINGS)["static_resources"]["clusters"][0]
+    context = cluster["transport_socket"]["typed_config"]["common_tls_context"]
+    names = context["validation_context"]["match_typed_subject_alt_names"]
+    assert names == [{"san_type": "DNS", "matcher": {"exact": "identity.sampan.internal"}}]
+    assert len(cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]) == 2
+    assert cluster["type"] == "STATIC"
+
+
+def test_named_hosts_are_resolved() -> None:
+    settings = replace(SETTINGS, upstreams=(upstream("web", SERVICES["web"].public, host="web.internal"),))
+    assert build(settings)["static_resources"]["clusters"][0]["type"] == "STRICT_DNS"
+
+
+def test_keys_are_fetched_through_the_edge_itself() -> None:
+    provider = http_filter(JWT_FILTER)["providers"]["sampan"]
+    uri = provider["remote_jwks"]["http_uri"]
+    assert route_for("GET", uri["uri"].partition(":7000")[2])["name"].startswith(
+        "sampan.identity.v1.IdentityService.GetJwks"
+    )
+    assert provider["remote_jwks"]["async_fetch"]["fast_listener"] is True
+    loopback = build(replace(SETTINGS, listen_host="0.0.0.0"))["static_resources"]["clusters"][-1]  # noqa: S104
+    assert loopback["name"] == uri["cluster"]
+    address = loopback["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]
+    assert address == {"socket_address": {"address": "127.0.0.1", "port_value": 7000}}
+
+
+def test_tls_is_served_when_it_has_a_certificate() -> None:
+    settings = replace(SETTINGS, tls_cert_file=Path("front.pem"), tls_key_file=Path("front.key"))
+    resources = build(settings)["static_resources"]
+    assert "transport_socket" in resources["listeners"][0]["filter_chains"][0]
+    assert "transport_socket" in resources["clusters"][-1]
+    assert "transport_socket" not in build(SETTINGS)["static_resources"]["listeners"][0]["filter_chains"][0]
+
+
+def test_lua_knows_every_reason_of_the_edge_and_every_bare_status() -> None:
+    source = lua_source(SETTINGS)
+    for reason in EDGE_REASONS:
+        assert f'["{reason}"] = "' in source
+    for code, (http, error) in FOREIGN.items():
+        assert f'["{code}"] = {{ ["code"] = "{errors.status_of(error).number}"' in source
+        assert f'["{http}"] = {{ ["status"] = "{errors.status_of(error).http}"' in source
+
+
+def test_yaml_is_the_same_configuration() -> None:
+    assert yaml.safe_load(render(SETTINGS)) == build(SETTINGS)

@@ -1,0 +1,81 @@
+"""Secrets of a home: made once, complete, and nobody else's to read."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+
+import pytest
+
+from services.stack import files, secrets
+from services.stack.home import Home
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path / "home")
+    home.prepare()
+    return home
+
+
+def test_secrets_are_readable_by_their_owner_only(home: Home) -> None:
+    secrets.load_or_make(home, ["identity"])
+    assert (home / secrets.FILE).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_private_file_is_private_before_it_has_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    opened = os.fdopen
+
+    def look(descriptor: int, mode: str) -> object:
+        seen.append(os.fstat(descriptor).st_mode & 0o777)
+        return opened(descriptor, mode)
+
+    monkeypatch.setattr(files.os, "fdopen", look)
+    before = os.umask(0)
+    try:
+        files.write_private(tmp_path / "secret", "x")
+    finally:
+        os.umask(before)
+    assert seen == [0o600]
+
+
+def test_secrets_are_made_once(home: Home) -> None:
+    first = secrets.load_or_make(home, ["identity"])
+    assert secrets.load_or_make(home, ["identity"]) == first
+
+
+def test_a_new_service_leaves_the_secrets_of_others_alone(home: Home) -> None:
+    first = secrets.load_or_make(home, ["identity"])
+    second = secrets.load_or_make(home, ["identity", "payment"])
+    assert second.postgres_roles["identity"] == first.postgres_roles["identity"]
+    assert second.identity_master_key == first.identity_master_key
+    assert second.postgres_roles["payment"]
+
+
+def test_every_holder_has_its_own_password(home: Home) -> None:
+    made = secrets.load_or_make(home, ["identity", "payment"])
+    passwords = [
+        made.postgres_superuser,
+        *made.postgres_roles.values(),
+        *made.nats_users.values(),
+        *made.redis_users.values(),
+    ]
+    assert len(passwords) == 1 + 4 + 2 + 2
+    assert len(set(passwords)) == len(passwords)
+    assert all(len(password) >= 32 and password.isalnum() for password in passwords)
+
+
+def test_the_master_key_is_32_bytes(home: Home) -> None:
+    made = secrets.load_or_make(home, [])
+    assert len(base64.b64decode(made.identity_master_key, validate=True)) == 32
+
+
+def test_replacing_a_file_leaves_no_scratch_behind(tmp_path: Path) -> None:
+    files.write_private(tmp_path / "state", "one")
+    files.write_private(tmp_path / "state", "two", durable=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    assert (tmp_path / "state").read_text() == "two"
