@@ -110,7 +110,7 @@ def test_no_secret_stands_in_a_command_line_or_a_log(stack: Stack) -> None:
     secrets = stack.addresses.secrets
     values = [
         secrets.postgres_superuser,
-        secrets.identity_master_key,
+        *secrets.master_keys.values(),
         *secrets.postgres_roles.values(),
         *secrets.nats_users.values(),
         *secrets.redis_users.values(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def test_a_new_service_leaves_the_secrets_of_others_alone(home: Home) -> None:
     first = secrets.load_or_make(home, ["identity"])
     second = secrets.load_or_make(home, ["identity", "payment"])
     assert second.postgres_roles["identity"] == first.postgres_roles["identity"]
-    assert second.identity_master_key == first.identity_master_key
+    assert second.master_keys["identity"] == first.master_keys["identity"]
     assert second.postgres_roles["payment"]
 
 
@@ -69,9 +70,20 @@ def test_every_holder_has_its_own_password(home: Home) -> None:
     assert all(len(password) >= 32 and password.isalnum() for password in passwords)
 
 
-def test_the_master_key_is_32_bytes(home: Home) -> None:
-    made = secrets.load_or_make(home, [])
-    assert len(base64.b64decode(made.identity_master_key, validate=True)) == 32
+def test_every_service_has_a_master_key_of_its_own_of_32_bytes(home: Home) -> None:
+    keys = secrets.load_or_make(home, ["identity", "payment"]).master_keys
+    assert keys["identity"] != keys["payment"]
+    assert {len(base64.b64decode(key, validate=True)) for key in keys.values()} == {32}
+
+
+def test_the_master_key_of_a_home_from_before_stays(home: Home) -> None:
+    old = {"postgres_superuser": "pw", "postgres_roles": {"identity": "r"}, "identity_master_key": "b2xk"}
+    (home / secrets.FILE).write_text(json.dumps(old))
+    for _ in range(2):
+        found = secrets.load_or_make(home, ["identity"])
+        assert found.master_keys["identity"] == "b2xk"
+        assert (found.postgres_superuser, found.postgres_roles["identity"]) == ("pw", "r")
+    assert "identity_master_key" not in json.loads((home / secrets.FILE).read_text())
 
 
 def test_replacing_a_file_leaves_no_scratch_behind(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def service_parts(home: Home, secrets: Secrets, environment: dict[str, str]) -> 
 def all_values(secrets: Secrets) -> list[str]:
     tables = (secrets.postgres_roles, secrets.nats_users, secrets.redis_users)
     passwords = [password for table in tables for password in table.values()]
-    return [secrets.postgres_superuser, secrets.identity_master_key, *passwords]
+    return [secrets.postgres_superuser, *secrets.master_keys.values(), *passwords]
 
 
 def test_no_secret_stands_in_arguments(home: Home, secrets: Secrets) -> None:
