@@ -109,9 +109,29 @@ async def identity_database(stack: Stack) -> AsyncIterator[databases.Clone]:
 
 
 @pytest.fixture(scope="module")
-async def identity(identity_database: databases.Clone, pki: Pki) -> AsyncIterator[tuple[App, str]]:
-    """Identity in this process behind the production chain, and its address. Rate limits are far off."""
-    mesh = MeshSettings(rate_limit_scale=10_000)
+async def notification_database(stack: Stack) -> AsyncIterator[databases.Clone]:
+    """A migrated and empty database of notification for one module."""
+    async with databases.clone(stack, "notification") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+async def notification(notification_database: databases.Clone, pki: Pki) -> AsyncIterator[tuple[App, str]]:
+    """Notification in this process behind the production chain, with its outbox, and its address."""
+    app = await databases.notification_app(notification_database, pki)
+    async with serving(app) as address:
+        yield app, address
+
+
+@pytest.fixture(scope="module")
+async def identity(
+    identity_database: databases.Clone, notification: tuple[App, str], pki: Pki
+) -> AsyncIterator[tuple[App, str]]:
+    """Identity in this process behind the production chain, and its address. Rate limits are far off.
+
+    Its codes go to the module's notification.
+    """
+    mesh = MeshSettings(rate_limit_scale=10_000, peers={"notification": [notification[1]]})
     app = await databases.identity_app(identity_database, pki, mesh)
     async with serving(app, mesh) as address:
         yield app, address

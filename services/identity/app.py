@@ -3,25 +3,43 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
+from datetime import timedelta
 
+from services.identity import repository_sessions
+from services.identity.accounts import Accounts
+from services.identity.codes import CodeLimits, Codes, Sender
+from services.identity.housekeeping import Housekeeping
 from services.identity.keyring import KeyRing
+from services.identity.notification_client import NotificationSender
 from services.identity.passwords import Passwords
 from services.identity.people import People
 from services.identity.service import IdentityService
 from services.identity.servicer import IdentityServicer
+from services.identity.servicer_internal import IdentityInternalServicer
+from services.identity.sessions import Sessions
 from services.identity.settings import IdentitySettings
 from services.identity.tokens import TokenIssuer
+from services.mesh import logs
 from services.mesh.app import App
+from services.mesh.channels import channel
 from services.mesh.clock import Clock, system_clock
 from services.mesh.database import Database
+from services.mesh.revocation import Fetch, Revocation
 from services.mesh.settings import MeshSettings
 from services.mesh.vault import Vault
 
 
 async def build(
-    mesh: MeshSettings, settings: IdentitySettings | None = None, clock: Clock = system_clock
+    mesh: MeshSettings,
+    settings: IdentitySettings | None = None,
+    clock: Clock = system_clock,
+    sender: Sender | None = None,
 ) -> App:
-    """Builds the service. Raises Unavailable when its database cannot be reached."""
+    """Builds the service; codes go out by `sender`, or else by the notification service.
+
+    Raises Unavailable when its database cannot be reached.
+    """
     settings = settings or IdentitySettings()
     database = Database(
         settings.database_url.get_secret_value(),
@@ -30,39 +48,99 @@ async def build(
         name="identity",
     )
     vault = Vault(base64.b64decode(settings.master_key.get_secret_value()))
-    passwords = Passwords(
-        memory_kib=settings.argon2_memory_kib,
-        passes=settings.argon2_passes,
-        lanes=settings.argon2_lanes,
-        threads=settings.password_threads,
-    )
-    keys = KeyRing(database, vault, clock)
+    passwords = _passwords(settings)
+    people = People(vault)
+    keys = _keys(database, vault, settings, clock)
     await keys.load()
-    issuer = TokenIssuer(
-        keys,
-        vault,
-        issuer=mesh.token_issuer,
-        audience=mesh.token_audience,
-        access_seconds=settings.access_token_seconds,
-    )
-    service = IdentityService(
+    sessions = Sessions(
         database,
-        passwords,
-        People(vault),
-        issuer,
-        refresh_seconds=settings.refresh_token_seconds,
-        claims_tried=settings.unproven_claims_tried,
+        people,
+        _issuer(keys, vault, mesh, settings),
+        refresh_life=timedelta(seconds=settings.refresh_token_seconds),
+        retry_window=timedelta(seconds=settings.refresh_retry_seconds),
         clock=clock,
+    )
+    accounts = Accounts(people, clock)
+    service = IdentityService(
+        database, passwords, people, accounts, sessions, claims_tried=settings.unproven_claims_tried
+    )
+    to_notification = channel(mesh.peers.get("notification", ()), "notification", settings)
+    codes = Codes(
+        database,
+        vault,
+        people,
+        accounts,
+        passwords,
+        sessions,
+        sender or NotificationSender(to_notification),
+        _code_limits(settings),
+    )
+    revocations = _revocations(database)
+    housekeeping = Housekeeping(
+        database, keys, logs.logger("identity"), interval=settings.housekeeping_seconds
     )
 
     async def close() -> None:
+        await to_notification.close(None)
         passwords.close()
         await database.close()
 
     return App(
         name="identity",
         settings=settings,
-        servicers={"sampan.identity.v1.IdentityService": IdentityServicer(service, keys)},
+        servicers={
+            "sampan.identity.v1.IdentityService": IdentityServicer(service, sessions, codes, keys),
+            "sampan.identity.v1.IdentityInternalService": IdentityInternalServicer(
+                service, keys, revocations
+            ),
+        },
         keys=keys,
+        revocations=revocations,
+        background=(housekeeping.run,),
         closers=(close,),
     )
+
+
+def _passwords(settings: IdentitySettings) -> Passwords:
+    return Passwords(
+        memory_kib=settings.argon2_memory_kib,
+        passes=settings.argon2_passes,
+        lanes=settings.argon2_lanes,
+        threads=settings.password_threads,
+    )
+
+
+def _keys(database: Database, vault: Vault, settings: IdentitySettings, clock: Clock) -> KeyRing:
+    return KeyRing(
+        database,
+        vault,
+        clock,
+        notice=timedelta(seconds=settings.key_notice_seconds),
+        token_life=timedelta(seconds=settings.access_token_seconds),
+    )
+
+
+def _issuer(keys: KeyRing, vault: Vault, mesh: MeshSettings, settings: IdentitySettings) -> TokenIssuer:
+    return TokenIssuer(
+        keys,
+        vault,
+        issuer=mesh.token_issuer,
+        audience=mesh.token_audience,
+        access_seconds=settings.access_token_seconds,
+    )
+
+
+def _code_limits(settings: IdentitySettings) -> CodeLimits:
+    return CodeLimits(
+        life=timedelta(seconds=settings.code_seconds),
+        tries=settings.code_tries,
+        per_day=settings.codes_per_day,
+    )
+
+
+def _revocations(database: Database) -> Fetch:
+    async def after(number: int) -> Sequence[Revocation]:
+        async with database.transaction() as connection:
+            return await repository_sessions.revocations_after(connection, number)
+
+    return after

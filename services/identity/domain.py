@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
 import phonenumbers
+from email_validator import EmailNotValidError, validate_email
 
 
 class AccountStatus(StrEnum):
@@ -63,17 +64,66 @@ class Session:
     salt: bytes
     rotated_at: datetime
     refresh_expires_at: datetime
+    created_at: datetime
+    device: str = ""
+    last_request_id: UUID | None = None
+    ended_at: datetime | None = None
+
+    def rotated(self, now: datetime, expires_at: datetime, request_id: UUID | None) -> Session:
+        """The session after one more refresh."""
+        return replace(
+            self,
+            generation=self.generation + 1,
+            rotated_at=now,
+            refresh_expires_at=expires_at,
+            last_request_id=request_id,
+        )
+
+    def repeats(self, generation: int, request_id: UUID | None, now: datetime, window: timedelta) -> bool:
+        """Whether a refresh is the last one once more: its answer was lost, and nobody used the new token."""
+        return (
+            generation == self.generation - 1
+            and request_id is not None
+            and request_id == self.last_request_id
+            and now - self.rotated_at <= window
+        )
 
 
-def normal_email(address: str) -> str:
-    """The form in which addresses are compared: trimmed, lower case."""
-    return address.strip().lower()
+class Purpose(StrEnum):
+    """What a one-time code is for."""
+
+    LOGIN = "login"
+    RESET = "reset"
 
 
-def normal_phone(number: str) -> str | None:
-    """The number in E.164, or None when no such number can exist."""
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """A code that was sent. `sealed` is None when it cannot be used any more."""
+
+    id: UUID
+    purpose: Purpose
+    kind: IdentifierKind
+    lookup: bytes
+    sealed: bytes | None
+    code_mac: bytes
+
+
+def normal_email(address: str) -> str | None:
+    """The form in which addresses are compared: trimmed, lower case; None when it cannot be an address."""
     try:
-        parsed = phonenumbers.parse(number, None)
+        checked = validate_email(address.strip(), check_deliverability=False)
+    except EmailNotValidError:
+        return None
+    return checked.normalized.lower()
+
+
+def normal_phone(number: str, country: str = "") -> str | None:
+    """The number in E.164, or None when no such number can exist.
+
+    `country` (ISO 3166-1, two letters) says how to read a number that is written without +.
+    """
+    try:
+        parsed = phonenumbers.parse(number, country.upper() or None)
     except phonenumbers.NumberParseException:
         return None
     if not phonenumbers.is_valid_number(parsed):

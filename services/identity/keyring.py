@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from services.identity import repository
 from services.identity.repository import StoredKey
-from services.mesh.clock import Clock
+from services.mesh.clock import Clock, moment
 from services.mesh.database import Database
 from services.mesh.vault import Vault, seal, unseal
 
@@ -20,11 +21,12 @@ _RELOAD_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """An Ed25519 key pair. `kid` is the RFC 7638 thumbprint of the public half."""
+    """An Ed25519 key pair. `kid` is its RFC 7638 thumbprint; it signs from `active_from` on."""
 
     kid: str
     private: Ed25519PrivateKey
     public: Ed25519PublicKey
+    active_from: datetime
 
 
 def base64url(raw: bytes) -> str:
@@ -39,13 +41,20 @@ def thumbprint(public: bytes) -> str:
 
 
 class KeyRing:
-    """All signing keys, newest first. `load` before use."""
+    """All signing keys, the last to become active first. `load` before use, and now and then.
 
-    def __init__(self, database: Database, vault: Vault, clock: Clock) -> None:
+    A key that was replaced more than `token_life` ago is no longer published.
+    """
+
+    def __init__(
+        self, database: Database, vault: Vault, clock: Clock, *, notice: timedelta, token_life: timedelta
+    ) -> None:
         self._database = database
         self._key_id = vault.key_id
         self._sealing = vault.derive("signing-keys")
         self._clock = clock
+        self._notice = notice
+        self._token_life = token_life
         self._keys: tuple[SigningKey, ...] = ()
         self._loaded_at = 0.0
 
@@ -57,19 +66,32 @@ class KeyRing:
                 await repository.lock_signing_keys(connection)
                 stored = await repository.all_signing_keys(connection)
             if not stored:
-                stored = [self._make()]
+                stored = [self._make(moment(self._clock()))]
                 await repository.insert_signing_key(connection, stored[0])
         self._keys = tuple(self._open(key) for key in stored)
         self._loaded_at = self._clock()
 
+    async def rotate(self) -> SigningKey:
+        """Makes a key that is published now and signs after the notice. Raises Unavailable."""
+        made = self._make(moment(self._clock()) + self._notice)
+        async with self._database.transaction() as connection:
+            await repository.lock_signing_keys(connection)
+            await repository.insert_signing_key(connection, made)
+        await self.load()
+        return self._open(made)
+
     @property
     def newest(self) -> SigningKey:
-        """The key to sign with."""
-        return self._keys[0]
+        """The key to sign with: the last that has become active."""
+        now = moment(self._clock())
+        return next((key for key in self._keys if key.active_from <= now), self._keys[-1])
 
     @property
     def all(self) -> tuple[SigningKey, ...]:
-        """Every key that tokens may still be signed with."""
+        """Every key that tokens may be signed with, or will be soon."""
+        replaced_at = self.newest.active_from
+        if moment(self._clock()) - replaced_at > self._token_life:
+            return tuple(key for key in self._keys if key.active_from >= replaced_at)
         return self._keys
 
     async def find(self, kid: str) -> Ed25519PublicKey | None:
@@ -81,19 +103,19 @@ class KeyRing:
         return found
 
     def _find(self, kid: str) -> Ed25519PublicKey | None:
-        return next((key.public for key in self._keys if key.kid == kid), None)
+        return next((key.public for key in self.all if key.kid == kid), None)
 
-    def _make(self) -> StoredKey:
+    def _make(self, active_from: datetime) -> StoredKey:
         private = Ed25519PrivateKey.generate()
         public = private.public_key().public_bytes_raw()
         kid = thumbprint(public)
         sealed = seal(self._sealing, self._key_id, private.private_bytes_raw(), _place(kid))
-        return StoredKey(kid, public, sealed)
+        return StoredKey(kid, public, sealed, active_from)
 
     def _open(self, key: StoredKey) -> SigningKey:
         raw = unseal(self._sealing, key.sealed, _place(key.kid))
         private = Ed25519PrivateKey.from_private_bytes(raw)
-        return SigningKey(key.kid, private, private.public_key())
+        return SigningKey(key.kid, private, private.public_key(), key.active_from)
 
 
 def _place(kid: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -17,6 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
     func,
     text,
+    true,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
@@ -90,6 +93,10 @@ sessions = Table(
     _moment("rotated_at"),
     _moment("refresh_expires_at"),
     _moment("ended_at", nullable=True),
+    # What the client said of itself when it signed in.
+    Column("device", Text, nullable=False, server_default=""),
+    # The `request_id` of the last refresh: a retry with it gets the same pair.
+    Column("last_request_id", UUID(as_uuid=True)),
     Index("sessions_account_idx", "account_id", postgresql_where=text("ended_at IS NULL")),
 )
 
@@ -101,4 +108,45 @@ signing_keys = Table(
     # The private key, sealed with a key that is derived from the master key.
     Column("sealed", LargeBinary, nullable=False),
     _moment("created_at"),
+    # Published from the start, signs from here on.
+    _moment("active_from"),
+)
+
+# One-time codes that were sent. A code itself is nowhere: only its MAC under a key that is not here.
+challenges = Table(
+    "challenges",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    Column("purpose", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("lookup", LargeBinary, nullable=False),
+    # The identifier; null as soon as the code is spent or has expired.
+    Column("sealed", LargeBinary),
+    Column("code_mac", LargeBinary, nullable=False),
+    Column("tries", SmallInteger, nullable=False, server_default="0"),
+    _moment("created_at"),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    _moment("spent_at", nullable=True),
+    CheckConstraint("purpose IN ('login', 'reset')", name="challenges_purpose_check"),
+    CheckConstraint("kind IN ('email', 'phone')", name="challenges_kind_check"),
+    Index("challenges_lookup_idx", "lookup", "created_at"),
+    Index("challenges_expires_idx", "expires_at"),
+)
+
+# The last number of the log below. Its lock makes the order of numbers the order of commits.
+revocation_head = Table(
+    "revocation_head",
+    metadata,
+    Column("only", Boolean, primary_key=True, server_default=true()),
+    Column("number", BigInteger, nullable=False, server_default="0"),
+    CheckConstraint('"only"', name="revocation_head_only_check"),
+)
+
+# Sessions that ended while an access token of theirs was still good.
+revocations = Table(
+    "revocations",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("session_id", UUID(as_uuid=True), nullable=False),
+    Column("until", DateTime(timezone=True), nullable=False),
 )

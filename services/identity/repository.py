@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, and_, func, insert, select, text, update
+from sqlalchemy import Row, and_, delete, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.identity.domain import IdentifierKind, Session
-from services.identity.models import accounts, identifiers, person_keys, sessions, signing_keys
+from services.identity.domain import IdentifierKind
+from services.identity.models import accounts, identifiers, person_keys, signing_keys
 
 # Advisory lock under which the first signing key is made.
 _KEYS_LOCK = 0x5A4D_0001
@@ -50,10 +51,16 @@ class StoredKey:
     kid: str
     public: bytes
     sealed: bytes
+    active_from: datetime
 
 
 async def insert_account(
-    connection: AsyncConnection, *, account_id: UUID, username: str, display_name: str, password_hash: str
+    connection: AsyncConnection,
+    *,
+    account_id: UUID,
+    username: str,
+    display_name: str,
+    password_hash: str | None,
 ) -> bool:
     """Makes an account. False when the user name is taken."""
     done = await connection.execute(
@@ -70,9 +77,12 @@ async def insert_person_key(connection: AsyncConnection, account_id: UUID, wrapp
 
 
 async def insert_identifiers(
-    connection: AsyncConnection, account_id: UUID, found: Sequence[StoredIdentifier]
+    connection: AsyncConnection,
+    account_id: UUID,
+    found: Sequence[StoredIdentifier],
+    proven_at: datetime | None = None,
 ) -> None:
-    """Writes e-mail and phone of an account, unproven."""
+    """Writes e-mail and phone of an account; unproven, unless it says when they were proven."""
     if found:
         await connection.execute(
             insert(identifiers),
@@ -83,6 +93,7 @@ async def insert_identifiers(
                     "lookup": one.lookup,
                     "lookup_key_id": one.lookup_key_id,
                     "sealed": one.sealed,
+                    "proven_at": proven_at,
                 }
                 for one in found
             ],
@@ -133,6 +144,72 @@ async def accounts_by_identifier(
     return [_stored(row) for row in rows]
 
 
+async def owner_of(connection: AsyncConnection, kind: IdentifierKind, lookup: bytes) -> UUID | None:
+    """Whose an identifier is by now: who proved it, else who claimed it first; None when nobody did."""
+    owner: UUID | None = await connection.scalar(
+        select(identifiers.c.account_id)
+        .where(identifiers.c.kind == kind.value, identifiers.c.lookup == lookup)
+        .order_by(identifiers.c.proven_at.is_(None), identifiers.c.created_at)
+        .limit(1)
+    )
+    return owner
+
+
+async def is_proven(connection: AsyncConnection, account_id: UUID, kind: IdentifierKind) -> bool:
+    """Whether an account has proven its e-mail or phone."""
+    proven = await connection.scalar(
+        select(identifiers.c.proven_at).where(
+            identifiers.c.account_id == account_id, identifiers.c.kind == kind.value
+        )
+    )
+    return proven is not None
+
+
+async def prove(
+    connection: AsyncConnection, account_id: UUID, kind: IdentifierKind, lookup: bytes, now: datetime
+) -> None:
+    """Makes an identifier an account's own, for the first time.
+
+    Whatever was there before the proof counts for nothing: the password and the account's other unproven
+    identifiers go, since somebody else may have put them there. Sessions are the caller's to end.
+    """
+    await connection.execute(
+        delete(identifiers).where(
+            identifiers.c.account_id == account_id,
+            identifiers.c.kind != kind.value,
+            identifiers.c.proven_at.is_(None),
+        )
+    )
+    await connection.execute(
+        update(identifiers)
+        .where(identifiers.c.account_id == account_id, identifiers.c.kind == kind.value)
+        .values(proven_at=now)
+    )
+    await connection.execute(
+        update(accounts)
+        .where(accounts.c.id == account_id)
+        .values(password_hash=None, kyc_tier=func.greatest(accounts.c.kyc_tier, 1), updated_at=func.now())
+    )
+
+
+async def drop_other_claims(
+    connection: AsyncConnection, account_id: UUID, kind: IdentifierKind, lookup: bytes
+) -> None:
+    """Removes everybody else's unproven claim to what one account has proven."""
+    await connection.execute(
+        delete(identifiers).where(
+            identifiers.c.kind == kind.value,
+            identifiers.c.lookup == lookup,
+            identifiers.c.account_id != account_id,
+        )
+    )
+
+
+async def set_kyc_tier(connection: AsyncConnection, account_id: UUID, tier: int) -> None:
+    """Sets how well we know a person."""
+    await connection.execute(update(accounts).where(accounts.c.id == account_id).values(kyc_tier=tier))
+
+
 async def set_password_hash(connection: AsyncConnection, account_id: UUID, password_hash: str) -> None:
     """Replaces a password's hash."""
     await connection.execute(
@@ -142,24 +219,24 @@ async def set_password_hash(connection: AsyncConnection, account_id: UUID, passw
     )
 
 
-async def insert_session(connection: AsyncConnection, session: Session) -> None:
-    """Keeps a new session."""
-    await connection.execute(
-        insert(sessions).values(
-            id=session.id,
-            account_id=session.account_id,
-            generation=session.generation,
-            salt=session.salt,
-            rotated_at=session.rotated_at,
-            refresh_expires_at=session.refresh_expires_at,
-        )
+async def set_role(
+    connection: AsyncConnection, account_id: UUID, role: str, *, granted: bool
+) -> tuple[str, ...]:
+    """Gives or takes a role; returns all that the account has then."""
+    without = func.array_remove(accounts.c.roles, role)
+    roles = await connection.scalar(
+        update(accounts)
+        .where(accounts.c.id == account_id)
+        .values(roles=func.array_append(without, role) if granted else without, updated_at=func.now())
+        .returning(accounts.c.roles)
     )
+    return tuple(roles or ())
 
 
 async def all_signing_keys(connection: AsyncConnection) -> list[StoredKey]:
-    """All signing keys, newest first."""
-    rows = await connection.execute(select(signing_keys).order_by(signing_keys.c.created_at.desc()))
-    return [StoredKey(row.kid, row.public, row.sealed) for row in rows]
+    """All signing keys, the last to become active first."""
+    rows = await connection.execute(select(signing_keys).order_by(signing_keys.c.active_from.desc()))
+    return [StoredKey(row.kid, row.public, row.sealed, row.active_from) for row in rows]
 
 
 async def lock_signing_keys(connection: AsyncConnection) -> None:
@@ -169,4 +246,8 @@ async def lock_signing_keys(connection: AsyncConnection) -> None:
 
 async def insert_signing_key(connection: AsyncConnection, key: StoredKey) -> None:
     """Keeps a new signing key."""
-    await connection.execute(insert(signing_keys).values(kid=key.kid, public=key.public, sealed=key.sealed))
+    await connection.execute(
+        insert(signing_keys).values(
+            kid=key.kid, public=key.public, sealed=key.sealed, active_from=key.active_from
+        )
+    )

@@ -1,89 +1,196 @@
-"""proto <-> domain for sampan.identity.v1."""
+"""proto <-> domain for sampan.identity.v1.IdentityService."""
 
 from __future__ import annotations
 
 from typing import TypeVar
 from uuid import UUID
 
-from sampan.identity.v1 import account_pb2, identity_service_pb2
+from sampan.identity.v1 import account_pb2
+from sampan.identity.v1 import identity_service_pb2 as pb
+from services.identity.codes import Codes
 from services.identity.domain import (
     Account,
     Identifier,
     IdentifierKind,
+    Purpose,
     normal_email,
     normal_phone,
 )
+from services.identity.errors import EmailInvalid, PhoneInvalid
 from services.identity.keyring import KeyRing, base64url
-from services.identity.service import IdentityService, Registration, SignedIn
+from services.identity.service import IdentityService, Registration
+from services.identity.sessions import Sessions, SignedIn
 from services.mesh.call import Call
+
+Named = TypeVar("Named", pb.RegisterResponse, pb.LoginResponse)
+Reached = TypeVar(
+    "Reached",
+    pb.RegisterWithEmailResponse,
+    pb.RegisterWithPhoneResponse,
+    pb.LoginWithEmailResponse,
+    pb.LoginWithPhoneResponse,
+)
+Paired = TypeVar("Paired", pb.VerifyOtpResponse, pb.RefreshTokenResponse)
 
 
 class IdentityServicer:
     """Implements sampan.identity.v1.IdentityService."""
 
-    def __init__(self, service: IdentityService, keys: KeyRing) -> None:
+    def __init__(self, service: IdentityService, sessions: Sessions, codes: Codes, keys: KeyRing) -> None:
         self._service = service
+        self._sessions = sessions
+        self._codes = codes
         self._keys = keys
 
-    async def Register(  # noqa: N802 - named by the contract
-        self, request: identity_service_pb2.RegisterRequest, call: Call
-    ) -> identity_service_pb2.RegisterResponse:
+    async def Register(self, request: pb.RegisterRequest, call: Call) -> pb.RegisterResponse:
+        found = []
+        if request.email:
+            found.append(_email(request.email))
+        if request.phone:
+            found.append(_phone(request.phone))
+        registration = Registration(
+            username=request.username,
+            password=request.password,
+            identifiers=tuple(found),
+            display_name=request.display_name,
+            device=_device(call),
+        )
+        done = await self._service.register(registration)
+        call.created("/v1/me")
+        return _named(pb.RegisterResponse, done)
+
+    async def RegisterWithEmail(
+        self, request: pb.RegisterWithEmailRequest, call: Call
+    ) -> pb.RegisterWithEmailResponse:
+        done = await self._register_by(_email(request.email), request.password, call)
+        return _reached(pb.RegisterWithEmailResponse, done)
+
+    async def RegisterWithPhone(
+        self, request: pb.RegisterWithPhoneRequest, call: Call
+    ) -> pb.RegisterWithPhoneResponse:
+        done = await self._register_by(_phone(request.phone), request.password, call)
+        return _reached(pb.RegisterWithPhoneResponse, done)
+
+    async def _register_by(self, identifier: Identifier, password: str, call: Call) -> SignedIn:
         done = await self._service.register(
-            Registration(
-                username=request.username,
-                password=request.password,
-                email=request.email,
-                phone=request.phone,
-                display_name=request.display_name,
-            )
+            Registration(password=password, identifiers=(identifier,), device=_device(call))
         )
         call.created("/v1/me")
-        return _signed_in(identity_service_pb2.RegisterResponse, done)
+        return done
 
-    async def Login(  # noqa: N802
-        self, request: identity_service_pb2.LoginRequest, _: Call
-    ) -> identity_service_pb2.LoginResponse:
+    async def Login(self, request: pb.LoginRequest, call: Call) -> pb.LoginResponse:
+        password, device = request.password, _device(call)
         if request.username:
-            done = await self._service.login_by_username(request.username, request.password)
+            done = await self._service.login_by_username(request.username, password, device)
         else:
-            done = await self._service.login_by_identifier(_identifier(request), request.password)
-        return _signed_in(identity_service_pb2.LoginResponse, done)
+            kind = IdentifierKind.EMAIL if request.email else IdentifierKind.PHONE
+            value = request.email or request.phone
+            done = await self._service.login_by_identifier(_sought(kind, value), password, device)
+        return _named(pb.LoginResponse, done)
 
-    async def GetMe(  # noqa: N802
-        self, _: identity_service_pb2.GetMeRequest, call: Call
-    ) -> account_pb2.Account:
+    async def LoginWithEmail(
+        self, request: pb.LoginWithEmailRequest, call: Call
+    ) -> pb.LoginWithEmailResponse:
+        sought = _sought(IdentifierKind.EMAIL, request.email)
+        done = await self._service.login_by_identifier(sought, request.password, _device(call))
+        return _reached(pb.LoginWithEmailResponse, done)
+
+    async def LoginWithPhone(
+        self, request: pb.LoginWithPhoneRequest, call: Call
+    ) -> pb.LoginWithPhoneResponse:
+        sought = _sought(IdentifierKind.PHONE, request.phone)
+        done = await self._service.login_by_identifier(sought, request.password, _device(call))
+        return _reached(pb.LoginWithPhoneResponse, done)
+
+    async def SendOtp(self, request: pb.SendOtpRequest, _: Call) -> pb.SendOtpResponse:
+        if request.type == IdentifierKind.EMAIL:
+            to = _email(request.identifier, "identifier")
+        else:
+            to = _phone(request.identifier, "identifier", request.country)
+        sent = await self._codes.send(to, Purpose(request.purpose or Purpose.LOGIN))
+        answer = pb.SendOtpResponse(success=True, session_id=str(sent.id))
+        answer.expires_at.FromDatetime(sent.expires_at)
+        return answer
+
+    async def VerifyOtp(self, request: pb.VerifyOtpRequest, call: Call) -> pb.VerifyOtpResponse:
+        done = await self._codes.verify(
+            UUID(request.session_id), request.code, request.new_password, _device(call)
+        )
+        answer = _paired(pb.VerifyOtpResponse, done)
+        answer.user.CopyFrom(_account(done.account))
+        return answer
+
+    async def RefreshToken(self, request: pb.RefreshTokenRequest, _: Call) -> pb.RefreshTokenResponse:
+        request_id = UUID(request.request_id) if request.request_id else None
+        done = await self._sessions.refresh(request.refresh_token, request_id)
+        return _paired(pb.RefreshTokenResponse, done)
+
+    async def Logout(self, _: pb.LogoutRequest, call: Call) -> pb.LogoutResponse:
+        user = call.require_user()
+        await self._sessions.end(UUID(user.id), UUID(user.session_id))
+        return pb.LogoutResponse()
+
+    async def ListSessions(self, _: pb.ListSessionsRequest, call: Call) -> pb.ListSessionsResponse:
+        user = call.require_user()
+        answer = pb.ListSessionsResponse()
+        for session in await self._sessions.list(UUID(user.id)):
+            shown = answer.sessions.add(
+                id=str(session.id), device=session.device, current=str(session.id) == user.session_id
+            )
+            shown.created_at.FromDatetime(session.created_at)
+            shown.last_used_at.FromDatetime(session.rotated_at)
+        return answer
+
+    async def DeleteSession(self, request: pb.DeleteSessionRequest, call: Call) -> pb.DeleteSessionResponse:
+        await self._sessions.end(UUID(call.require_user().id), UUID(request.id))
+        call.answer_with(204)
+        return pb.DeleteSessionResponse()
+
+    async def ChangePassword(
+        self, request: pb.ChangePasswordRequest, call: Call
+    ) -> pb.ChangePasswordResponse:
+        user = call.require_user()
+        await self._service.change_password(
+            UUID(user.id), UUID(user.session_id), request.old_password, request.new_password
+        )
+        return pb.ChangePasswordResponse()
+
+    async def GetMe(self, _: pb.GetMeRequest, call: Call) -> account_pb2.Account:
         return _account(await self._service.me(UUID(call.require_user().id)))
 
-    async def GetJwks(  # noqa: N802
-        self, _: identity_service_pb2.GetJwksRequest, __: Call
-    ) -> identity_service_pb2.JwkSet:
-        return identity_service_pb2.JwkSet(
-            keys=[
-                identity_service_pb2.Jwk(
-                    kty="OKP",
-                    crv="Ed25519",
-                    x=base64url(key.public.public_bytes_raw()),
-                    kid=key.kid,
-                    use="sig",
-                    alg="EdDSA",
-                )
-                for key in self._keys.all
-            ]
-        )
+    async def GetJwks(self, _: pb.GetJwksRequest, __: Call) -> pb.JwkSet:
+        answer = pb.JwkSet()
+        for key in self._keys.all:
+            x = base64url(key.public.public_bytes_raw())
+            answer.keys.add(kty="OKP", crv="Ed25519", x=x, kid=key.kid, use="sig", alg="EdDSA")
+        return answer
 
 
-def _identifier(request: identity_service_pb2.LoginRequest) -> Identifier:
-    if request.email:
-        return Identifier(IdentifierKind.EMAIL, normal_email(request.email))
-    # A number that cannot exist has no account; it is looked up all the same, so that both take as long.
-    return Identifier(IdentifierKind.PHONE, normal_phone(request.phone) or request.phone)
+def _email(address: str, field: str = "email") -> Identifier:
+    value = normal_email(address)
+    if value is None:
+        raise EmailInvalid(field)
+    return Identifier(IdentifierKind.EMAIL, value)
 
 
-_Answer = TypeVar("_Answer", identity_service_pb2.RegisterResponse, identity_service_pb2.LoginResponse)
+def _phone(number: str, field: str = "phone", country: str = "") -> Identifier:
+    value = normal_phone(number, country)
+    if value is None:
+        raise PhoneInvalid(field)
+    return Identifier(IdentifierKind.PHONE, value)
 
 
-def _signed_in(answer: type[_Answer], done: SignedIn) -> _Answer:
-    """The fields that the answers to a sign-in share."""
+def _sought(kind: IdentifierKind, value: str) -> Identifier:
+    """What cannot exist has no account; it is looked up all the same, so that both take as long."""
+    normal = normal_email(value) if kind is IdentifierKind.EMAIL else normal_phone(value)
+    return Identifier(kind, normal or value)
+
+
+def _device(call: Call) -> str:
+    return call.text("user-agent")
+
+
+def _named(answer: type[Named], done: SignedIn) -> Named:
     return answer(
         id=str(done.account.id),
         username=done.account.username,
@@ -92,6 +199,26 @@ def _signed_in(answer: type[_Answer], done: SignedIn) -> _Answer:
         refresh_token=done.tokens.refresh,
         expires_in=done.tokens.expires_in,
         user=_account(done.account),
+    )
+
+
+def _reached(answer: type[Reached], done: SignedIn) -> Reached:
+    return answer(
+        email=done.account.email,
+        phone=done.account.phone,
+        token=done.tokens.access,
+        access_token=done.tokens.access,
+        refresh_token=done.tokens.refresh,
+        expires_in=done.tokens.expires_in,
+        user=_account(done.account),
+    )
+
+
+def _paired(answer: type[Paired], done: SignedIn) -> Paired:
+    return answer(
+        access_token=done.tokens.access,
+        refresh_token=done.tokens.refresh,
+        expires_in=done.tokens.expires_in,
     )
 
 

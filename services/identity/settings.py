@@ -28,3 +28,13 @@ class IdentitySettings(ServiceSettings):
     password_threads: int = Field(default=2, ge=1, le=64)
     # Accounts that claim the same unproven e-mail or phone and are tried at a sign-in by it, newest first.
     unproven_claims_tried: int = Field(default=3, ge=1, le=10)
+    # A refresh token may be spent again with the same request_id for this long.
+    refresh_retry_seconds: int = Field(default=60, ge=0, le=600)
+    code_seconds: int = Field(default=300, ge=30, le=3600)
+    code_tries: int = Field(default=5, ge=1, le=10)
+    # Codes sent to one identifier within 24 h.
+    codes_per_day: int = Field(default=10, ge=1, le=1000)
+    # A new signing key is published this long before it signs: longer than anybody keeps the old JWKS.
+    key_notice_seconds: int = Field(default=120, ge=0, le=86_400)
+    # How often expired codes and revocations are cleared away, and signing keys read anew.
+    housekeeping_seconds: float = Field(default=10.0, gt=0)

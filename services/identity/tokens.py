@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -13,6 +14,9 @@ from services.identity.keyring import KeyRing
 from services.mesh.auth import ALGORITHM
 from services.mesh.vault import Vault, keyed_hash
 
+# Session id, generation, HMAC-SHA-256.
+_TOKEN_BYTES = 16 + 4 + 32
+
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
@@ -21,6 +25,14 @@ class Tokens:
     access: str
     refresh: str
     expires_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a refresh token says of itself; not yet believed."""
+
+    session_id: UUID
+    generation: int
 
 
 class TokenIssuer:
@@ -37,16 +49,36 @@ class TokenIssuer:
         self._secret = vault.derive("refresh-tokens")
         self._issuer = issuer
         self._audience = audience
-        self._access_seconds = access_seconds
+        self.access_seconds = access_seconds
 
     def issue(self, account: Account, session: Session) -> Tokens:
         """The pair of a session as it stands."""
-        return Tokens(self._access(account, session), self.refresh_token(session), self._access_seconds)
+        return Tokens(self._access(account, session), self.refresh_token(session), self.access_seconds)
 
     def refresh_token(self, session: Session) -> str:
         """Session id, generation and a MAC, in base64url: 52 bytes, opaque to its holder."""
-        mac = keyed_hash(self._secret, session.id.hex, str(session.generation), session.salt.hex())
-        raw = session.id.bytes + session.generation.to_bytes(4, "big") + mac
+        return self._token(session.id, session.generation, session.salt)
+
+    def read(self, token: str) -> Named | None:
+        """Which session and generation a token names, or None when it is none of ours."""
+        try:
+            raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        except ValueError:
+            return None
+        if len(raw) != _TOKEN_BYTES:
+            return None
+        return Named(UUID(bytes=raw[:16]), int.from_bytes(raw[16:20], "big"))
+
+    def is_of(self, token: str, session: Session) -> bool:
+        """Whether a token was issued for a session, in this generation or an earlier one."""
+        named = self.read(token)
+        if named is None or named.generation > session.generation:
+            return False
+        return hmac.compare_digest(token, self._token(session.id, named.generation, session.salt))
+
+    def _token(self, session_id: UUID, generation: int, salt: bytes) -> str:
+        mac = keyed_hash(self._secret, session_id.hex, str(generation), salt.hex())
+        raw = session_id.bytes + generation.to_bytes(4, "big") + mac
         return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
     def _access(self, account: Account, session: Session) -> str:
@@ -58,7 +90,7 @@ class TokenIssuer:
             "sid": str(session.id),
             "jti": str(_token_id(self._secret, session)),
             "iat": issued,
-            "exp": issued + self._access_seconds,
+            "exp": issued + self.access_seconds,
         }
         if account.roles:
             claims["roles"] = list(account.roles)

@@ -16,7 +16,7 @@ class ProfileServicer:
     def __init__(self, service: ProfileService) -> None:
         self._service = service
 
-    async def CreateProfile(  # noqa: N802 - named by the contract
+    async def CreateProfile(
         self, request: profile_service_pb2.CreateProfileRequest, call: Call
     ) -> profile_pb2.Profile:
         given = Changes(
@@ -32,12 +32,12 @@ class ProfileServicer:
         call.created(f"/v1/profile/{made.id}")
         return _profile(made)
 
-    async def GetOwnProfile(  # noqa: N802
+    async def GetOwnProfile(
         self, _: profile_service_pb2.GetOwnProfileRequest, call: Call
     ) -> profile_pb2.Profile:
         return _profile(await self._service.own(_viewer(call)))
 
-    async def ListProfiles(  # noqa: N802
+    async def ListProfiles(
         self, request: profile_service_pb2.ListProfilesRequest, _: Call
     ) -> profile_service_pb2.ListProfilesResponse:
         found = await self._service.list(request.limit, request.page_token)
@@ -48,17 +48,17 @@ class ProfileServicer:
             total=found.total,
         )
 
-    async def GetProfile(  # noqa: N802
+    async def GetProfile(
         self, request: profile_service_pb2.GetProfileRequest, call: Call
     ) -> profile_pb2.Profile:
         return _profile(await self._service.by_id(_viewer(call), UUID(request.id)))
 
-    async def GetProfileByUser(  # noqa: N802
+    async def GetProfileByUser(
         self, request: profile_service_pb2.GetProfileByUserRequest, call: Call
     ) -> profile_pb2.Profile:
         return _profile(await self._service.of_user(_viewer(call), UUID(request.user_id)))
 
-    async def UpdateProfile(  # noqa: N802
+    async def UpdateProfile(
         self, request: profile_service_pb2.UpdateProfileRequest, call: Call
     ) -> profile_pb2.Profile:
         changes = Changes(
@@ -66,7 +66,7 @@ class ProfileServicer:
         )
         return _profile(await self._service.update(_viewer(call), UUID(request.id), changes))
 
-    async def DeleteProfile(  # noqa: N802
+    async def DeleteProfile(
         self, request: profile_service_pb2.DeleteProfileRequest, call: Call
     ) -> profile_service_pb2.DeleteProfileResponse:
         await self._service.delete(_viewer(call), UUID(request.id))

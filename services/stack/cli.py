@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.stack.commands import data, lifecycle, serving, watching
+from services.stack.commands import data, delivery, lifecycle, people, serving, watching
 
 app = typer.Typer(
     name="sampan",
@@ -24,11 +24,14 @@ for command in (
     watching.health,
     watching.logs,
     serving.serve,
+    delivery.outbox,
     lifecycle.reset,
 ):
     app.command()(command)
 app.add_typer(data.migrate, name="migrate")
 app.add_typer(data.db, name="db")
+app.add_typer(people.admin, name="admin")
+app.add_typer(people.identity, name="identity")
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def edge_settings(edge: Edge, pki: Pki, ports: Mapping[str, int], admin_port: in
     from envoy.settings import LOCAL_ORIGINS, EdgeSettings
 
     identity = pki.identity(EDGE)
-    upstreams = {name: upstream(name, ports, service.public) for name, service in SERVICES.items()}
+    upstreams = [upstream(name, ports, one.public) for name, one in SERVICES.items() if one.public]
     reflects = edge.text("SAMPAN_ENVIRONMENT") != "production"
     return EdgeSettings(
         listen_host=edge.host,
@@ -100,7 +100,7 @@ def edge_settings(edge: Edge, pki: Pki, ports: Mapping[str, int], admin_port: in
         admin_host=LOOPBACK,
         admin_port=admin_port,
         descriptors=ROOT / "gen" / "descriptors.binpb",
-        upstreams=tuple(upstreams.values()),
+        upstreams=tuple(upstreams),
         ca_file=identity.ca,
         cert_file=identity.certificate,
         key_file=identity.key,

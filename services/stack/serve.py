@@ -34,6 +34,12 @@ async def _identity(mesh: MeshSettings) -> App:
     return await build(mesh)
 
 
+async def _notification(mesh: MeshSettings) -> App:
+    from services.notification.app import build
+
+    return await build(mesh)
+
+
 async def _profile(mesh: MeshSettings) -> App:
     from services.profile.app import build
 
@@ -49,6 +55,7 @@ async def _web(mesh: MeshSettings) -> App:
 # Composition roots by service; imported only by the process that runs them.
 BUILDERS: dict[str, Callable[[MeshSettings], Awaitable[App]]] = {
     "identity": _identity,
+    "notification": _notification,
     "profile": _profile,
     "web": _web,
 }

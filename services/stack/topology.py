@@ -10,7 +10,8 @@ class Service:
     """One bounded context as it runs.
 
     `public` and `internal` are full names of protobuf services; only the public ones get routes at the edge.
-    `database` says whether it owns one: `sampan_<name>`, with the roles `<name>_owner` and `<name>`.
+    `database` says whether it owns one: `sampan_<name>`, with the roles `<name>_owner` and `<name>`, and a
+    master key for what it encrypts there.
     """
 
     name: str
@@ -31,14 +32,19 @@ class Process:
 SERVICES: dict[str, Service] = {
     service.name: service
     for service in (
-        Service("identity", public=("sampan.identity.v1.IdentityService",)),
+        Service(
+            "identity",
+            public=("sampan.identity.v1.IdentityService",),
+            internal=("sampan.identity.v1.IdentityInternalService",),
+        ),
+        Service("notification", public=(), internal=("sampan.notification.v1.NotificationInternalService",)),
         Service("profile", public=("sampan.profile.v1.ProfileService",)),
         Service("web", public=("sampan.web.v1.WebService",), database=False),
     )
 }
 
 PROCESSES: tuple[Process, ...] = (
-    Process("people", ("identity", "profile")),
+    Process("people", ("identity", "notification", "profile")),
     Process("background", ("web",)),
 )
 

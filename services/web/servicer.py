@@ -15,7 +15,7 @@ class WebServicer:
     def __init__(self, service: WebService) -> None:
         self._service = service
 
-    async def GetHealth(self, _: web_service_pb2.GetHealthRequest, call: Call) -> Struct:  # noqa: N802
+    async def GetHealth(self, _: web_service_pb2.GetHealthRequest, call: Call) -> Struct:
         health = await self._service.health()
         if not health.healthy:
             call.answer_with(503)
@@ -23,7 +23,7 @@ class WebServicer:
         answer.update(health.answer())
         return answer
 
-    async def ListServices(  # noqa: N802
+    async def ListServices(
         self, _: web_service_pb2.ListServicesRequest, __: Call
     ) -> web_service_pb2.ListServicesResponse:
         found = await self._service.services()

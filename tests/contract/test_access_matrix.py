@@ -13,6 +13,7 @@ from services.identity import app as _identity
 from services.mesh.app import App
 from services.mesh.policy import Access, Method, service_methods
 from services.mesh.settings import MeshSettings
+from services.notification import app as _notification
 from services.stack.pki import Pki
 from services.web import app as _web
 from services.web.settings import WebSettings
@@ -20,15 +21,17 @@ from tests.support.mesh import PROBE, Minter, channel_as, probe_app, serving, se
 
 SERVED = {
     "identity": "sampan.identity.v1.IdentityService",
+    "notification": "sampan.notification.v1.NotificationInternalService",
     "web": "sampan.web.v1.WebService",
     "probe": PROBE,
 }
 assert _identity
+assert _notification
 MATRIX = [
     pytest.param(service, method, caller, id=f"{method.path[1:]}-{caller}")
     for service, full_name in SERVED.items()
     for method in service_methods(full_name).values()
-    for caller in ("anonymous", "user", "other_user", "admin", "service")
+    for caller in ("anonymous", "user", "other_user", "admin", "service", "other_service")
 ]
 # Reasons that the chain gives to those whom it does not let through.
 REFUSALS = {
@@ -61,11 +64,25 @@ def minter() -> Minter:
 
 
 @pytest.fixture(scope="module")
-async def addresses(identity: tuple[App, str], pki: Pki, minter: Minter) -> AsyncIterator[dict[str, str]]:
+async def addresses(
+    identity: tuple[App, str], notification: tuple[App, str], pki: Pki, minter: Minter
+) -> AsyncIterator[dict[str, str]]:
     mesh = MeshSettings(rate_limit_scale=10_000)
     web = await _web.build(mesh, (), "0", WebSettings(**settings_of("web", pki)))
     async with serving(web, mesh) as web_address, serving(probe_app(pki, minter), mesh) as probe_address:
-        yield {"identity": identity[1], "web": web_address, "probe": probe_address}
+        yield {
+            "identity": identity[1],
+            "notification": notification[1],
+            "web": web_address,
+            "probe": probe_address,
+        }
+
+
+def certificate_of(method: Method, caller: str) -> str:
+    """Under whose certificate a caller comes: for `service` one that the method names."""
+    if caller == "service":
+        return min(method.callers, default="web")
+    return "probe" if caller == "other_service" else "edge"
 
 
 def reason_of(error: grpc.aio.AioRpcError) -> str:
@@ -112,8 +129,7 @@ async def test_access(
         signer = Minter.of(identity[0]) if service == "identity" else minter
         token = signer.token(str(uuid.uuid4()), roles=["admin"] if caller == "admin" else None)
         metadata = [("authorization", f"Bearer {token}")]
-    certificate = "web" if caller == "service" else "edge"
-    async with channel_as(certificate, addresses[service], service, pki) as channel:
+    async with channel_as(certificate_of(method, caller), addresses[service], service, pki) as channel:
         reason = await answer(channel, method, metadata)
     wanted = expected(method, caller)
     if wanted:

@@ -13,6 +13,7 @@ from services.mesh import errors
 from services.mesh.errors import STATUS, SampanError, status_of
 from services.mesh.policy import Access, Method, service_methods
 from services.stack.codegen import DESCRIPTORS, GEN
+from services.stack.pki import OPERATOR
 from services.stack.topology import SERVICES
 
 FILES = descriptor_pb2.FileDescriptorSet.FromString((GEN / DESCRIPTORS).read_bytes())
@@ -51,8 +52,8 @@ def test_internal_services_have_only_internal_methods_and_public_ones_none() -> 
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.path)
-def test_callers_are_services_of_the_topology(method: Method) -> None:
-    assert method.callers <= set(SERVICES)
+def test_callers_are_services_of_the_topology_or_the_operator(method: Method) -> None:
+    assert method.callers <= {*SERVICES, OPERATOR}
 
 
 def error_types(base: type[SampanError] = SampanError) -> list[type[SampanError]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import secrets
-from collections.abc import AsyncIterator
+import time
+from datetime import timedelta
 
 import asyncpg
 import bcrypt
@@ -13,29 +15,17 @@ import pytest
 
 from sampan.identity.v1 import identity_service_pb2 as pb
 from sampan.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
+from services.identity.keyring import KeyRing
 from services.mesh import migrations
-from services.mesh.app import App
+from services.mesh.database import Database
 from services.mesh.settings import MeshSettings
+from services.mesh.vault import Vault
 from services.stack.pki import Pki
 from tests.support.databases import Clone, identity_app
-from tests.support.mesh import channel_as
 
 
 def name() -> str:
     return "n" + secrets.token_hex(6)
-
-
-@pytest.fixture
-async def stub(identity: tuple[App, str], pki: Pki) -> AsyncIterator[IdentityServiceStub]:
-    async with channel_as("edge", identity[1], "identity", pki) as channel:
-        yield IdentityServiceStub(channel)
-
-
-@pytest.fixture
-async def owner(identity_database: Clone) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(identity_database.owner_url)
-    yield connection
-    await connection.close()
 
 
 async def refused(call: object) -> grpc.StatusCode:
@@ -156,3 +146,29 @@ async def test_migrations_go_down_and_up_again_and_agree_with_the_models(identit
     await migrations.upgrade("identity", url)
     await migrations.check("identity", url)
     assert await migrations.current(url) == migrations.head("identity")
+
+
+async def test_a_new_signing_key_signs_after_its_notice_and_the_old_one_goes_when_its_tokens_have(
+    identity_database: Clone, pki: Pki
+) -> None:
+    database = Database(identity_database.runtime_url, pool=1, timeout=5, name="tests")
+    now = time.time() + 10
+    ring = KeyRing(
+        database,
+        Vault(base64.b64decode(identity_database.master_key)),
+        lambda: now,
+        notice=timedelta(seconds=120),
+        token_life=timedelta(seconds=900),
+    )
+    await ring.load()
+    old = ring.newest
+    new = await ring.rotate()
+    assert ring.newest.kid == old.kid
+    assert [key.kid for key in ring.all] == [new.kid, old.kid]
+    now += 121
+    assert ring.newest.kid == new.kid
+    assert await ring.find(old.kid) is not None
+    now += 901
+    assert [key.kid for key in ring.all] == [new.kid]
+    assert await ring.find(old.kid) is None
+    await database.close()

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from services.identity.app import build as build_identity
@@ -18,6 +19,8 @@ from services.mesh import migrations
 from services.mesh.app import App
 from services.mesh.clock import Clock, system_clock
 from services.mesh.settings import MeshSettings
+from services.notification.app import build as build_notification
+from services.notification.settings import NotificationSettings
 from services.stack.pki import Pki
 from tests.support.mesh import settings_of
 from tests.support.stack import Stack, execute
@@ -84,3 +87,14 @@ async def identity_app(found: Clone, pki: Pki, mesh: MeshSettings, clock: Clock 
         argon2_passes=1,
     )
     return await build_identity(mesh, settings, clock)
+
+
+async def notification_app(found: Clone, pki: Pki, **more: Any) -> App:
+    """Notification, built on a clone. Without more it has no provider."""
+    settings = NotificationSettings(
+        **settings_of("notification", pki),
+        database_url=found.runtime_url,
+        master_key=found.master_key,
+        **more,
+    )
+    return await build_notification(MeshSettings(), settings)

@@ -71,7 +71,7 @@ class Minter:
 class ProbeServicer:
     """Implements the probe: echoes, waits or fails as told."""
 
-    async def Echo(self, request: probe.EchoRequest, call: Call) -> probe.EchoResponse:  # noqa: N802
+    async def Echo(self, request: probe.EchoRequest, call: Call) -> probe.EchoResponse:
         if request.HasField("delay"):
             import asyncio
 
@@ -82,17 +82,17 @@ class ProbeServicer:
 
     EchoPublic = EchoAdmin = EchoService = EchoWithoutPolicy = Echo
 
-    async def EchoDown(self, request: probe.EchoRequest, call: Call) -> AsyncIterator[probe.EchoResponse]:  # noqa: N802
+    async def EchoDown(self, request: probe.EchoRequest, call: Call) -> AsyncIterator[probe.EchoResponse]:
         for _ in range(request.times):
             yield await self.Echo(request, call)
 
-    async def EchoUp(self, requests: AsyncIterator[probe.EchoRequest], call: Call) -> probe.EchoResponse:  # noqa: N802
+    async def EchoUp(self, requests: AsyncIterator[probe.EchoRequest], call: Call) -> probe.EchoResponse:
         last = probe.EchoRequest()
         async for request in requests:
             last = request
         return await self.Echo(last, call)
 
-    async def EchoBoth(  # noqa: N802
+    async def EchoBoth(
         self, requests: AsyncIterator[probe.EchoRequest], call: Call
     ) -> AsyncIterator[probe.EchoResponse]:
         async for request in requests:
@@ -108,7 +108,7 @@ def settings_of(name: str, pki: Pki, **more: Any) -> dict[str, Any]:
 def make_pki(folder: Path) -> Pki:
     """Certificates for all services that tests play."""
     pki = Pki(folder)
-    pki.ensure(("edge", "operator", "probe", "web", "identity", "profile"))
+    pki.ensure(("edge", "operator", "probe", "web", "identity", "notification", "profile"))
     return pki
 
 

@@ -62,7 +62,10 @@ def _fill(made: Message, values: dict[str, object]) -> None:
     for name, value in values.items():
         field = made.DESCRIPTOR.fields_by_name[name]
         if isinstance(value, list):
-            if field.message_type:
+            if field.message_type and field.message_type.GetOptions().map_entry:
+                for one in value:
+                    getattr(made, name)[one.get("key", "")] = one.get("value", "")
+            elif field.message_type:
                 for one in value:
                     _fill(getattr(made, name).add(), one)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from datetime import timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -18,9 +19,9 @@ async def signing_key(stack: Stack) -> tuple[Ed25519PrivateKey, str]:
     addresses = stack.addresses
     database = Database(addresses.database("identity"), pool=1, timeout=5, name="tests")
     try:
-        ring = KeyRing(
-            database, Vault(base64.b64decode(addresses.secrets.master_keys["identity"])), system_clock
-        )
+        vault = Vault(base64.b64decode(addresses.secrets.master_keys["identity"]))
+        life = timedelta(seconds=900)
+        ring = KeyRing(database, vault, system_clock, notice=timedelta(), token_life=life)
         await ring.load()
     finally:
         await database.close()

@@ -86,10 +86,11 @@ async def service_health(name: str, place: str, operator: object) -> str:
         raise StackError("home", "there is no operator's certificate", "Run ./scripts/up first.")
     credentials = channel_credentials(operator.certificate, operator.key, operator.ca)
     options = (("grpc.ssl_target_name_override", server_name(name)),)
+    contract = (*SERVICES[name].public, *SERVICES[name].internal)[0]
     async with grpc.aio.secure_channel(place, credentials, options) as channel:
         try:
             answer = await health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(service=SERVICES[name].public[0]), timeout=TIMEOUT
+                health_pb2.HealthCheckRequest(service=contract), timeout=TIMEOUT
             )
         except grpc.aio.AioRpcError as error:
             return f"{error.code().name.lower()}: {error.details()}"

@@ -1,0 +1,134 @@
+"""All SQL of identity's sessions, and of the log of those that ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.identity.domain import Session
+from services.identity.models import revocation_head, revocations, sessions
+from services.mesh.revocation import Revocation
+
+_FIELDS = (
+    "id",
+    "account_id",
+    "generation",
+    "salt",
+    "rotated_at",
+    "refresh_expires_at",
+    "created_at",
+    "device",
+    "last_request_id",
+    "ended_at",
+)
+_PAGE = 1000
+
+
+def _session(row: Row[Any]) -> Session:
+    return Session(**{name: getattr(row, name) for name in _FIELDS})
+
+
+async def insert_session(connection: AsyncConnection, session: Session) -> None:
+    """Keeps a new session."""
+    await connection.execute(insert(sessions).values({name: getattr(session, name) for name in _FIELDS}))
+
+
+async def lock_session(connection: AsyncConnection, session_id: UUID) -> Session | None:
+    """A session, held until the end of the transaction; None when there is none."""
+    row = (
+        await connection.execute(select(sessions).where(sessions.c.id == session_id).with_for_update())
+    ).one_or_none()
+    return None if row is None else _session(row)
+
+
+async def keep_rotation(connection: AsyncConnection, session: Session) -> None:
+    """Writes what a refresh changed."""
+    await connection.execute(
+        update(sessions)
+        .where(sessions.c.id == session.id)
+        .values(
+            generation=session.generation,
+            rotated_at=session.rotated_at,
+            refresh_expires_at=session.refresh_expires_at,
+            last_request_id=session.last_request_id,
+        )
+    )
+
+
+async def open_sessions(connection: AsyncConnection, account_id: UUID, limit: int) -> list[Session]:
+    """Sessions of an account that have not ended, newest first."""
+    rows = await connection.execute(
+        select(sessions)
+        .where(
+            sessions.c.account_id == account_id,
+            sessions.c.ended_at.is_(None),
+            sessions.c.refresh_expires_at > func.now(),
+        )
+        .order_by(sessions.c.created_at.desc())
+        .limit(limit)
+    )
+    return [_session(row) for row in rows]
+
+
+async def end_session(
+    connection: AsyncConnection, session_id: UUID, account_id: UUID, until: datetime
+) -> bool:
+    """Ends one session of an account. False when there is no open one."""
+    ended = await connection.execute(
+        update(sessions)
+        .where(
+            sessions.c.id == session_id, sessions.c.account_id == account_id, sessions.c.ended_at.is_(None)
+        )
+        .values(ended_at=func.now())
+        .returning(sessions.c.id)
+    )
+    return await _revoke(connection, [row.id for row in ended], until) > 0
+
+
+async def end_sessions(
+    connection: AsyncConnection, account_id: UUID, until: datetime, *, but: UUID | None = None
+) -> int:
+    """Ends all sessions of an account, but one; returns how many."""
+    statement = update(sessions).where(sessions.c.account_id == account_id, sessions.c.ended_at.is_(None))
+    if but is not None:
+        statement = statement.where(sessions.c.id != but)
+    ended = await connection.execute(statement.values(ended_at=func.now()).returning(sessions.c.id))
+    return await _revoke(connection, [row.id for row in ended], until)
+
+
+async def _revoke(connection: AsyncConnection, ended: Sequence[UUID], until: datetime) -> int:
+    """Appends to the log. The head's lock is held to the end, so numbers are in the order of commits."""
+    if not ended:
+        return 0
+    last = await connection.scalar(
+        update(revocation_head)
+        .values(number=revocation_head.c.number + len(ended))
+        .returning(revocation_head.c.number)
+    )
+    first = int(last or 0) - len(ended) + 1
+    await connection.execute(
+        insert(revocations),
+        [
+            {"number": first + offset, "session_id": session_id, "until": until}
+            for offset, session_id in enumerate(ended)
+        ],
+    )
+    return len(ended)
+
+
+async def revocations_after(connection: AsyncConnection, number: int) -> list[Revocation]:
+    """The log after a number, in order, at most a page."""
+    rows = await connection.execute(
+        select(revocations).where(revocations.c.number > number).order_by(revocations.c.number).limit(_PAGE)
+    )
+    return [Revocation(row.number, str(row.session_id), row.until.timestamp()) for row in rows]
+
+
+async def clear_revocations(connection: AsyncConnection) -> None:
+    """Forgets what no token can be valid for any more."""
+    await connection.execute(delete(revocations).where(revocations.c.until < func.now()))

@@ -1,0 +1,37 @@
+"""proto <-> domain for sampan.identity.v1.IdentityInternalService."""
+
+from __future__ import annotations
+
+from sampan.identity.v1 import identity_internal_service_pb2 as pb
+from services.identity.keyring import KeyRing
+from services.identity.service import IdentityService
+from services.mesh.call import Call
+from services.mesh.revocation import Fetch
+
+
+class IdentityInternalServicer:
+    """Implements sampan.identity.v1.IdentityInternalService."""
+
+    def __init__(self, service: IdentityService, keys: KeyRing, revocations: Fetch) -> None:
+        self._service = service
+        self._keys = keys
+        self._revocations = revocations
+
+    async def ListRevocations(
+        self, request: pb.ListRevocationsRequest, _: Call
+    ) -> pb.ListRevocationsResponse:
+        answer = pb.ListRevocationsResponse()
+        for one in await self._revocations(request.after):
+            shown = answer.revocations.add(number=one.number, session_id=one.session_id)
+            shown.until.FromNanoseconds(int(one.until * 1e9))
+        return answer
+
+    async def SetRole(self, request: pb.SetRoleRequest, _: Call) -> pb.SetRoleResponse:
+        user_id, roles = await self._service.set_role(request.user, request.role, granted=request.granted)
+        return pb.SetRoleResponse(user_id=str(user_id), roles=roles)
+
+    async def RotateKeys(self, _: pb.RotateKeysRequest, __: Call) -> pb.RotateKeysResponse:
+        key = await self._keys.rotate()
+        answer = pb.RotateKeysResponse(kid=key.kid)
+        answer.active_from.FromDatetime(key.active_from)
+        return answer

@@ -1,0 +1,1 @@
+"""Delivery of SMS and e-mail."""
