@@ -14,6 +14,7 @@ from sampan.profile.v1 import profile_pb2, profile_service_pb2
 from tests.support.clients import Clients, Person
 from tests.support.doors import Reply
 from tests.support.stack import Stack
+from tests.support.waiting import until
 
 SERVICE = "/sampan.profile.v1.ProfileService"
 PUBLIC = {"id", "user_id", "display_name", "bio", "avatar_url", "created_at"}
@@ -167,15 +168,26 @@ async def test_a_profile_sent_back_as_it_came_stays_as_it_is(clients: Clients) -
 @PREFIXES
 async def test_somebody_else_may_neither_change_nor_delete(clients: Clients, prefix: str) -> None:
     person, other = await clients.register(), await clients.register()
-    profile, theirs = await made(clients, person), await made(clients, other)
+    profile, _ = await made(clients, person), await made(clients, other)
     path = f"{prefix}/profile/{profile['id']}"
-    # The path says which profile; an id in the body does not.
     for verb, body in (("PATCH", {"bio": "mine now"}), ("PATCH", {}), ("DELETE", None)):
         reply = await clients.rest.call(verb, path, body, token=other.token)
         assert (reply.code, reply.reason) == (403, "PERMISSION_DENIED")
-    await clients.rest.call("PATCH", path, {"id": theirs["id"], "bio": "mine now"}, token=other.token)
     found = await clients.rest.call("GET", path, token=person.token)
     assert found.body == profile
+
+
+@PREFIXES
+async def test_path_and_body_may_not_name_different_profiles(clients: Clients, prefix: str) -> None:
+    person, other = await clients.register(), await clients.register()
+    profile, theirs = await made(clients, person), await made(clients, other)
+    for path_id, body_id in ((profile["id"], theirs["id"]), (theirs["id"], profile["id"])):
+        body = {"id": body_id, "bio": "which one"}
+        reply = await clients.rest.call("PATCH", f"{prefix}/profile/{path_id}", body, token=person.token)
+        assert (reply.code, reply.reason) == (400, "MALFORMED_REQUEST")
+    for owner, before in ((person, profile), (other, theirs)):
+        found = await clients.rest.call("GET", f"{prefix}/profile", token=owner.token)
+        assert found.body == before
 
 
 @PREFIXES
@@ -354,3 +366,26 @@ async def test_each_door_shows_the_same_profile(clients: Clients) -> None:
         assert [reply.reason for reply in replies] == [""] * 3
         assert [set(reply.body) for reply in replies] == [fields] * 3
         assert len({reply.body["bio"] for reply in replies}) == 1
+
+
+async def test_a_session_that_ended_is_refused_here_within_a_second(clients: Clients) -> None:
+    person = await clients.register()
+    await made(clients, person)
+    assert (await clients.rest.call("POST", "/v1/auth/logout", {}, token=person.token)).code == 200
+
+    async def code() -> int:
+        return (await clients.rest.call("GET", "/v1/profile", token=person.token)).code
+
+    await until(code, 401, within=1.0)
+
+
+async def test_bank_details_are_in_no_log(clients: Clients, stack: Stack) -> None:
+    person = await clients.register()
+    number = f"CANARY-{uuid.uuid4().hex[:20]}"
+    profile = await made(clients, person)
+    path = f"/v1/profile/{profile['id']}"
+    for value, code in ((number, 200), (number + "!", 400), (number + "0" * 30, 400)):
+        reply = await clients.rest.call("PATCH", path, {"bank_account_number": value}, token=person.token)
+        assert reply.code == code
+    for log in (stack.home / "logs").iterdir():
+        assert number.encode() not in log.read_bytes(), log
