@@ -90,7 +90,7 @@ class Stack:
 def start(home: Path, extra: Mapping[str, str] | None = None) -> Stack:
     """Brings a stack up in a home of its own. Raises with what the command said when it does not.
 
-    It runs as a child in a session of its own, so that coverage sees its supervisor, too; `sampan down` stops it.
+    It runs as a child, so that coverage sees its supervisor, too; `sampan down` stops it.
     """
     stack = Stack(home, free_port())
     said = home.parent / f"{home.name}.out"
