@@ -25,6 +25,7 @@ from services.mesh.app import App
 from services.mesh.channels import channel
 from services.mesh.clock import Clock, system_clock
 from services.mesh.database import Database
+from services.mesh.idempotency import Idempotency, Sweeper
 from services.mesh.revocation import Fetch, Revocation
 from services.mesh.settings import MeshSettings
 from services.mesh.vault import Vault
@@ -52,17 +53,25 @@ async def build(
     people = People(vault)
     keys = _keys(database, vault, settings, clock)
     await keys.load()
+    idempotency = Idempotency(vault.derive("idempotency"), passwords.stretch)
     sessions = Sessions(
         database,
         people,
         _issuer(keys, vault, mesh, settings),
+        idempotency,
         refresh_life=timedelta(seconds=settings.refresh_token_seconds),
         retry_window=timedelta(seconds=settings.refresh_retry_seconds),
         clock=clock,
     )
     accounts = Accounts(people, clock)
     service = IdentityService(
-        database, passwords, people, accounts, sessions, claims_tried=settings.unproven_claims_tried
+        database,
+        passwords,
+        people,
+        accounts,
+        sessions,
+        idempotency,
+        claims_tried=settings.unproven_claims_tried,
     )
     to_notification = channel(mesh.peers.get("notification", ()), "notification", settings)
     codes = Codes(
@@ -72,13 +81,14 @@ async def build(
         accounts,
         passwords,
         sessions,
+        idempotency,
         sender or NotificationSender(to_notification),
         _code_limits(settings),
     )
     revocations = _revocations(database)
-    housekeeping = Housekeeping(
-        database, keys, logs.logger("identity"), interval=settings.housekeeping_seconds
-    )
+    log = logs.logger("identity")
+    housekeeping = Housekeeping(database, keys, log, interval=settings.housekeeping_seconds)
+    sweeper = Sweeper(database, settings.idempotency_keep_hours, log)
 
     async def close() -> None:
         await to_notification.close(None)
@@ -89,14 +99,16 @@ async def build(
         name="identity",
         settings=settings,
         servicers={
-            "sampan.identity.v1.IdentityService": IdentityServicer(service, sessions, codes, keys),
+            "sampan.identity.v1.IdentityService": IdentityServicer(
+                service, sessions, codes, keys, idempotency
+            ),
             "sampan.identity.v1.IdentityInternalService": IdentityInternalServicer(
                 service, keys, revocations
             ),
         },
         keys=keys,
         revocations=revocations,
-        background=(housekeeping.run,),
+        background=(housekeeping.run, sweeper.run),
         closers=(close,),
     )
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hmac
-import secrets
+import struct
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -27,10 +27,13 @@ from services.identity.people import People
 from services.identity.sessions import Sessions, SignedIn
 from services.mesh.database import Database
 from services.mesh.errors import SampanError
+from services.mesh.idempotency import Idempotency, Key
 from services.mesh.ids import uuid7
 from services.mesh.vault import Vault, keyed_hash, seal, unseal
 
 _DAY = timedelta(days=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class Sender(Protocol):
@@ -54,6 +57,25 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
+class _Sending:
+    """What is kept of a sent code to send it again. It `works` unless it is for nobody's password."""
+
+    id: UUID
+    expires_at: datetime
+    works: bool
+
+    def written(self) -> bytes:
+        """25 bytes: id, microseconds since the epoch, whether it works."""
+        return struct.pack(">16sq?", self.id.bytes, (self.expires_at - _EPOCH) // _MICROSECOND, self.works)
+
+    @classmethod
+    def read(cls, kept: bytes) -> _Sending:
+        """The reverse of `written`."""
+        raw, microseconds, works = struct.unpack(">16sq?", kept)
+        return cls(UUID(bytes=raw), _EPOCH + microseconds * _MICROSECOND, works)
+
+
+@dataclass(frozen=True, slots=True)
 class CodeLimits:
     """How long a code works, how often it may be tried, how many go to one identifier in 24 h."""
 
@@ -73,6 +95,7 @@ class Codes:
         accounts: Accounts,
         passwords: Passwords,
         sessions: Sessions,
+        idempotency: Idempotency,
         sender: Sender,
         limits: CodeLimits,
     ) -> None:
@@ -80,34 +103,51 @@ class Codes:
         self._key_id = vault.key_id
         self._sealing = vault.derive("challenges")
         self._mac_key = vault.derive("codes")
+        self._code_key = vault.derive("code-digits")
         self._people = people
         self._accounts = accounts
         self._passwords = passwords
         self._sessions = sessions
+        self._idempotency = idempotency
         self._sender = sender
         self._limits = limits
 
-    async def send(self, to: Identifier, purpose: Purpose) -> Sent:
+    async def send(self, to: Identifier, purpose: Purpose, key: Key | None = None) -> Sent:
         """Sends a code. Raises CodesExhausted or Unavailable.
 
         Nothing here depends on who exists but the text of the message: whoever cannot read it learns nothing.
+        A repeated request sends the same message once more, under the same id, in case the first got lost.
         """
-        code = f"{secrets.randbelow(1_000_000):06}"
-        challenge = self._challenge(to, purpose, code)
-        expires_at = self._sessions.now + self._limits.life
-        async with self._database.transaction() as connection:
-            await repository_codes.lock_identifier(connection, challenge.lookup)
-            await self._check_day(connection, challenge.lookup)
-            owner = await repository.owner_of(connection, to.kind, challenge.lookup)
-            await repository_codes.insert_challenge(connection, challenge, expires_at)
-        if purpose is Purpose.RESET and owner is None:
-            await self._sender.say_no_account(challenge.id, to)
-        else:
-            minutes = int(self._limits.life.total_seconds() // 60)
-            await self._sender.send_code(challenge.id, to, purpose, code, minutes)
-        return Sent(challenge.id, expires_at)
+        async with self._database.transaction("send_otp") as connection:
+            known = await self._idempotency.claim(connection, key)
+            sending = (
+                _Sending.read(known) if known is not None else await self._begin(connection, to, purpose)
+            )
+            if known is None:
+                await self._idempotency.keep(connection, key, sending.written())
+        if sending.expires_at > self._sessions.now:
+            await self._deliver(to, purpose, sending)
+        return Sent(sending.id, sending.expires_at)
 
-    async def verify(self, challenge_id: UUID, code: str, new_password: str, device: str) -> SignedIn:
+    async def _begin(self, connection: AsyncConnection, to: Identifier, purpose: Purpose) -> _Sending:
+        challenge = self._challenge(to, purpose)
+        expires_at = self._sessions.now + self._limits.life
+        await repository_codes.lock_identifier(connection, challenge.lookup)
+        await self._check_day(connection, challenge.lookup)
+        owner = await repository.owner_of(connection, to.kind, challenge.lookup)
+        await repository_codes.insert_challenge(connection, challenge, expires_at)
+        return _Sending(challenge.id, expires_at, works=purpose is Purpose.LOGIN or owner is not None)
+
+    async def _deliver(self, to: Identifier, purpose: Purpose, sending: _Sending) -> None:
+        if sending.works:
+            minutes = int(self._limits.life.total_seconds() // 60)
+            await self._sender.send_code(sending.id, to, purpose, self._code(sending.id), minutes)
+        else:
+            await self._sender.say_no_account(sending.id, to)
+
+    async def verify(
+        self, challenge_id: UUID, code: str, new_password: str, device: str, key: Key | None = None
+    ) -> SignedIn:
         """Signs in with a code.
 
         Raises CodeSpent, CodeWrong, NewPasswordRequired, PasswordTooCommon or AccountSuspended. A wrong code
@@ -115,9 +155,14 @@ class Codes:
         """
         hashed = await self._new_hash(challenge_id, new_password)
         outcome: SignedIn | SampanError
-        async with self._database.transaction() as connection:
+        async with self._database.transaction("verify_otp") as connection:
+            answered = await self._sessions.answered(connection, key)
+            if answered is not None:
+                return answered
             challenge = await repository_codes.take_try(connection, challenge_id, self._limits.tries)
-            outcome = await self._verify(connection, challenge, code, hashed, device)
+            outcome = await self._verify(connection, challenge, code, hashed, device, key)
+            if isinstance(outcome, SampanError):
+                await self._idempotency.forget(connection, key)
         # Raised only now: the try must be committed.
         if isinstance(outcome, SampanError):
             raise outcome
@@ -142,6 +187,7 @@ class Codes:
         code: str,
         hashed: str | None,
         device: str,
+        key: Key | None,
     ) -> SignedIn | SampanError:
         if challenge is None or challenge.sealed is None:
             return CodeSpent()
@@ -159,7 +205,8 @@ class Codes:
         if hashed is not None:
             await repository.set_password_hash(connection, account_id, hashed)
             await self._sessions.end_all(connection, account_id)
-        session = await self._sessions.begin(connection, account_id, device)
+            stored = await repository.account_by_id(connection, account_id) or stored
+        session = await self._sessions.begin(connection, account_id, device, key)
         return self._sessions.signed_in(stored, session)
 
     async def _owner(self, connection: AsyncConnection, challenge: Challenge) -> UUID | None:
@@ -181,7 +228,7 @@ class Codes:
         if sent >= self._limits.per_day and first is not None:
             raise CodesExhausted((first + _DAY - self._sessions.now).total_seconds())
 
-    def _challenge(self, to: Identifier, purpose: Purpose, code: str) -> Challenge:
+    def _challenge(self, to: Identifier, purpose: Purpose) -> Challenge:
         challenge_id = uuid7()
         return Challenge(
             id=challenge_id,
@@ -189,12 +236,16 @@ class Codes:
             kind=to.kind,
             lookup=self._people.lookup(to),
             sealed=seal(self._sealing, self._key_id, to.value.encode(), _place(challenge_id)),
-            code_mac=self._mac(challenge_id, code),
+            code_mac=self._mac(challenge_id, self._code(challenge_id)),
         )
 
     def _identifier(self, challenge: Challenge) -> Identifier:
         sealed = challenge.sealed or b""
         return Identifier(challenge.kind, unseal(self._sealing, sealed, _place(challenge.id)).decode())
+
+    def _code(self, challenge_id: UUID) -> str:
+        """The code of a challenge, derived and nowhere kept, so that it can be sent again: 6 digits."""
+        return f"{int.from_bytes(keyed_hash(self._code_key, challenge_id.hex)[:16], 'big') % 1_000_000:06}"
 
     def _mac(self, challenge_id: UUID, code: str) -> bytes:
         return keyed_hash(self._mac_key, challenge_id.hex, code)

@@ -69,6 +69,10 @@ class Session:
     last_request_id: UUID | None = None
     ended_at: datetime | None = None
 
+    def is_untouched(self, now: datetime) -> bool:
+        """Whether it is as it was when somebody signed in: neither refreshed nor over."""
+        return self.generation == 1 and self.ended_at is None and self.refresh_expires_at > now
+
     def rotated(self, now: datetime, expires_at: datetime, request_id: UUID | None) -> Session:
         """The session after one more refresh."""
         return replace(

@@ -83,8 +83,11 @@ class KeyRing:
     @property
     def newest(self) -> SigningKey:
         """The key to sign with: the last that has become active."""
-        now = moment(self._clock())
-        return next((key for key in self._keys if key.active_from <= now), self._keys[-1])
+        return self.at(moment(self._clock()))
+
+    def at(self, when: datetime) -> SigningKey:
+        """The key that signed, or will sign, at a time."""
+        return next((key for key in self._keys if key.active_from <= when), self._keys[-1])
 
     @property
     def all(self) -> tuple[SigningKey, ...]:

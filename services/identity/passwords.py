@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import bcrypt
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.low_level import Type, hash_secret_raw
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 _BCRYPT_PREFIXES = ("$2a$", "$2b$", "$2y$")
@@ -46,9 +47,19 @@ class Passwords:
         fits = await loop.run_in_executor(self._pool, self._verify, hashed or self._nobody, password)
         return fits and hashed is not None
 
+    async def stretch(self, secret: bytes, salt: bytes) -> bytes:
+        """32 bytes, always the same for the same secret and salt, as slow to make as a hash."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._stretch, secret, salt)
+
     def is_outdated(self, hashed: str) -> bool:
         """Whether a hash was made by other means than today's and should be made anew."""
         return hashed.startswith(_BCRYPT_PREFIXES) or self._hasher.check_needs_rehash(hashed)
+
+    def _stretch(self, secret: bytes, salt: bytes) -> bytes:
+        made = self._hasher
+        return hash_secret_raw(
+            secret, salt, made.time_cost, made.memory_cost, made.parallelism, hash_len=32, type=Type.ID
+        )
 
     def _verify(self, hashed: str, password: str) -> bool:
         if hashed.startswith(_BCRYPT_PREFIXES):

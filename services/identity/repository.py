@@ -219,6 +219,17 @@ async def set_password_hash(connection: AsyncConnection, account_id: UUID, passw
     )
 
 
+async def upgrade_password_hash(
+    connection: AsyncConnection, account_id: UUID, old_hash: str, new_hash: str
+) -> None:
+    """Replaces the hash of the same password by a better one, unless somebody has changed the password."""
+    await connection.execute(
+        update(accounts)
+        .where(accounts.c.id == account_id, accounts.c.password_hash == old_hash)
+        .values(password_hash=new_hash)
+    )
+
+
 async def set_role(
     connection: AsyncConnection, account_id: UUID, role: str, *, granted: bool
 ) -> tuple[str, ...]:

@@ -38,6 +38,12 @@ async def insert_session(connection: AsyncConnection, session: Session) -> None:
     await connection.execute(insert(sessions).values({name: getattr(session, name) for name in _FIELDS}))
 
 
+async def session_by_id(connection: AsyncConnection, session_id: UUID) -> Session | None:
+    """A session, or None."""
+    row = (await connection.execute(select(sessions).where(sessions.c.id == session_id))).one_or_none()
+    return None if row is None else _session(row)
+
+
 async def lock_session(connection: AsyncConnection, session_id: UUID) -> Session | None:
     """A session, held until the end of the transaction; None when there is none."""
     row = (

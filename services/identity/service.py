@@ -15,6 +15,7 @@ from services.identity.repository import StoredAccount
 from services.identity.sessions import Sessions, SignedIn
 from services.mesh.database import Database
 from services.mesh.errors import NotFound, TokenInvalid
+from services.mesh.idempotency import Idempotency, Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Registration:
     identifiers: tuple[Identifier, ...] = ()
     display_name: str = ""
     device: str = ""
+    key: Key | None = None
 
 
 class IdentityService:
@@ -38,6 +40,7 @@ class IdentityService:
         people: People,
         accounts: Accounts,
         sessions: Sessions,
+        idempotency: Idempotency,
         *,
         claims_tried: int,
     ) -> None:
@@ -46,6 +49,7 @@ class IdentityService:
         self._people = people
         self._accounts = accounts
         self._sessions = sessions
+        self._idempotency = idempotency
         self._claims_tried = claims_tried
 
     async def register(self, given: Registration) -> SignedIn:
@@ -57,7 +61,10 @@ class IdentityService:
             raise PasswordTooCommon
         hashed = await self._passwords.hash(given.password)
         username = normal_username(given.username) or made_up_username()
-        async with self._database.transaction() as connection:
+        async with self._database.transaction("register") as connection:
+            answered = await self._sessions.answered(connection, given.key)
+            if answered is not None:
+                return answered
             account_id = await self._accounts.make(
                 connection,
                 username=username,
@@ -65,19 +72,23 @@ class IdentityService:
                 password_hash=hashed,
                 identifiers=list(given.identifiers),
             )
-            session = await self._sessions.begin(connection, account_id, given.device)
+            session = await self._sessions.begin(connection, account_id, given.device, given.key)
             stored = await repository.account_by_id(connection, account_id)
         if stored is None:
             raise InvalidCredentials
         return self._sessions.signed_in(stored, session)
 
-    async def login_by_username(self, username: str, password: str, device: str) -> SignedIn:
+    async def login_by_username(
+        self, username: str, password: str, device: str, key: Key | None = None
+    ) -> SignedIn:
         """Signs in. Raises InvalidCredentials or AccountSuspended."""
         async with self._database.transaction() as connection:
             stored = await repository.account_by_username(connection, normal_username(username))
-        return await self._login([stored] if stored else [], password, device)
+        return await self._login([stored] if stored else [], password, device, key)
 
-    async def login_by_identifier(self, identifier: Identifier, password: str, device: str) -> SignedIn:
+    async def login_by_identifier(
+        self, identifier: Identifier, password: str, device: str, key: Key | None = None
+    ) -> SignedIn:
         """Signs in by e-mail or phone. Raises InvalidCredentials or AccountSuspended.
 
         Whoever proved the identifier comes first; several may claim it unproven.
@@ -87,7 +98,7 @@ class IdentityService:
             found = await repository.accounts_by_identifier(
                 connection, identifier.kind, lookup, self._claims_tried
             )
-        return await self._login(found, password, device)
+        return await self._login(found, password, device, key)
 
     async def me(self, account_id: UUID) -> Account:
         """One's own account. Raises TokenInvalid when it is no more."""
@@ -97,16 +108,24 @@ class IdentityService:
             raise TokenInvalid
         return self._people.open(stored)
 
-    async def change_password(self, account_id: UUID, session_id: UUID, old: str, new: str) -> None:
+    async def change_password(
+        self, account_id: UUID, session_id: UUID, old: str, new: str, key: Key | None = None
+    ) -> None:
         """Replaces the password and ends all other sessions. Raises InvalidCredentials, PasswordTooCommon."""
         if is_common(new):
             raise PasswordTooCommon("new_password")
         async with self._database.transaction() as connection:
+            # In this order: what is read of the account is then not newer than what is known of the request.
             stored = await repository.account_by_id(connection, account_id)
+            known = await self._idempotency.known(connection, key)
+        if known is not None:
+            return
         if not await self._passwords.verify(stored.password_hash if stored else None, old):
             raise InvalidCredentials
         hashed = await self._passwords.hash(new)
-        async with self._database.transaction() as connection:
+        async with self._database.transaction("change_password") as connection:
+            if await self._idempotency.claim(connection, key) is not None:
+                return
             await repository.set_password_hash(connection, account_id, hashed)
             await self._sessions.end_all(connection, account_id, but=session_id)
 
@@ -122,15 +141,20 @@ class IdentityService:
             await self._sessions.end_all(connection, stored.row.id)
         return stored.row.id, roles
 
-    async def _login(self, found: list[StoredAccount], password: str, device: str) -> SignedIn:
+    async def _login(
+        self, found: list[StoredAccount], password: str, device: str, key: Key | None
+    ) -> SignedIn:
         stored = await self._fitting(found, password)
         if stored is None:
             raise InvalidCredentials
         if stored.row.status == AccountStatus.SUSPENDED:
             raise AccountSuspended
         await self._upgrade_hash(stored, password)
-        async with self._database.transaction() as connection:
-            session = await self._sessions.begin(connection, stored.row.id, device)
+        async with self._database.transaction("login") as connection:
+            answered = await self._sessions.answered(connection, key)
+            if answered is not None:
+                return answered
+            session = await self._sessions.begin(connection, stored.row.id, device, key)
         return self._sessions.signed_in(stored, session)
 
     async def _fitting(self, found: list[StoredAccount], password: str) -> StoredAccount | None:
@@ -147,7 +171,7 @@ class IdentityService:
             return
         hashed = await self._passwords.hash(password)
         async with self._database.transaction() as connection:
-            await repository.set_password_hash(connection, stored.row.id, hashed)
+            await repository.upgrade_password_hash(connection, stored.row.id, stored.password_hash, hashed)
 
 
 def _uuid(text: str) -> UUID | None:

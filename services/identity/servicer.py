@@ -21,6 +21,10 @@ from services.identity.keyring import KeyRing, base64url
 from services.identity.service import IdentityService, Registration
 from services.identity.sessions import Sessions, SignedIn
 from services.mesh.call import Call
+from services.mesh.idempotency import Idempotency
+
+# A sign-in checks it at each call, so a repeated one need not compare it.
+_PASSWORD = ("password",)
 
 Named = TypeVar("Named", pb.RegisterResponse, pb.LoginResponse)
 Reached = TypeVar(
@@ -36,11 +40,19 @@ Paired = TypeVar("Paired", pb.VerifyOtpResponse, pb.RefreshTokenResponse)
 class IdentityServicer:
     """Implements sampan.identity.v1.IdentityService."""
 
-    def __init__(self, service: IdentityService, sessions: Sessions, codes: Codes, keys: KeyRing) -> None:
+    def __init__(
+        self,
+        service: IdentityService,
+        sessions: Sessions,
+        codes: Codes,
+        keys: KeyRing,
+        idempotency: Idempotency,
+    ) -> None:
         self._service = service
         self._sessions = sessions
         self._codes = codes
         self._keys = keys
+        self._key = idempotency.key
 
     async def Register(self, request: pb.RegisterRequest, call: Call) -> pb.RegisterResponse:
         found = []
@@ -54,6 +66,7 @@ class IdentityServicer:
             identifiers=tuple(found),
             display_name=request.display_name,
             device=_device(call),
+            key=await self._key(request, call),
         )
         done = await self._service.register(registration)
         call.created("/v1/me")
@@ -62,59 +75,73 @@ class IdentityServicer:
     async def RegisterWithEmail(
         self, request: pb.RegisterWithEmailRequest, call: Call
     ) -> pb.RegisterWithEmailResponse:
-        done = await self._register_by(_email(request.email), request.password, call)
+        done = await self._register_by(_email(request.email), request, call)
         return _reached(pb.RegisterWithEmailResponse, done)
 
     async def RegisterWithPhone(
         self, request: pb.RegisterWithPhoneRequest, call: Call
     ) -> pb.RegisterWithPhoneResponse:
-        done = await self._register_by(_phone(request.phone), request.password, call)
+        done = await self._register_by(_phone(request.phone), request, call)
         return _reached(pb.RegisterWithPhoneResponse, done)
 
-    async def _register_by(self, identifier: Identifier, password: str, call: Call) -> SignedIn:
-        done = await self._service.register(
-            Registration(password=password, identifiers=(identifier,), device=_device(call))
+    async def _register_by(
+        self,
+        identifier: Identifier,
+        request: pb.RegisterWithEmailRequest | pb.RegisterWithPhoneRequest,
+        call: Call,
+    ) -> SignedIn:
+        registration = Registration(
+            password=request.password,
+            identifiers=(identifier,),
+            device=_device(call),
+            key=await self._key(request, call),
         )
+        done = await self._service.register(registration)
         call.created("/v1/me")
         return done
 
     async def Login(self, request: pb.LoginRequest, call: Call) -> pb.LoginResponse:
         password, device = request.password, _device(call)
+        key = await self._key(request, call, verified=_PASSWORD)
         if request.username:
-            done = await self._service.login_by_username(request.username, password, device)
+            done = await self._service.login_by_username(request.username, password, device, key)
         else:
             kind = IdentifierKind.EMAIL if request.email else IdentifierKind.PHONE
             value = request.email or request.phone
-            done = await self._service.login_by_identifier(_sought(kind, value), password, device)
+            done = await self._service.login_by_identifier(_sought(kind, value), password, device, key)
         return _named(pb.LoginResponse, done)
 
     async def LoginWithEmail(
         self, request: pb.LoginWithEmailRequest, call: Call
     ) -> pb.LoginWithEmailResponse:
         sought = _sought(IdentifierKind.EMAIL, request.email)
-        done = await self._service.login_by_identifier(sought, request.password, _device(call))
+        key = await self._key(request, call, verified=_PASSWORD)
+        done = await self._service.login_by_identifier(sought, request.password, _device(call), key)
         return _reached(pb.LoginWithEmailResponse, done)
 
     async def LoginWithPhone(
         self, request: pb.LoginWithPhoneRequest, call: Call
     ) -> pb.LoginWithPhoneResponse:
         sought = _sought(IdentifierKind.PHONE, request.phone)
-        done = await self._service.login_by_identifier(sought, request.password, _device(call))
+        key = await self._key(request, call, verified=_PASSWORD)
+        done = await self._service.login_by_identifier(sought, request.password, _device(call), key)
         return _reached(pb.LoginWithPhoneResponse, done)
 
-    async def SendOtp(self, request: pb.SendOtpRequest, _: Call) -> pb.SendOtpResponse:
+    async def SendOtp(self, request: pb.SendOtpRequest, call: Call) -> pb.SendOtpResponse:
         if request.type == IdentifierKind.EMAIL:
             to = _email(request.identifier, "identifier")
         else:
             to = _phone(request.identifier, "identifier", request.country)
-        sent = await self._codes.send(to, Purpose(request.purpose or Purpose.LOGIN))
+        purpose = Purpose(request.purpose or Purpose.LOGIN)
+        sent = await self._codes.send(to, purpose, await self._key(request, call))
         answer = pb.SendOtpResponse(success=True, session_id=str(sent.id))
         answer.expires_at.FromDatetime(sent.expires_at)
         return answer
 
     async def VerifyOtp(self, request: pb.VerifyOtpRequest, call: Call) -> pb.VerifyOtpResponse:
+        key = await self._key(request, call)
         done = await self._codes.verify(
-            UUID(request.session_id), request.code, request.new_password, _device(call)
+            UUID(request.session_id), request.code, request.new_password, _device(call), key
         )
         answer = _paired(pb.VerifyOtpResponse, done)
         answer.user.CopyFrom(_account(done.account))
@@ -125,9 +152,10 @@ class IdentityServicer:
         done = await self._sessions.refresh(request.refresh_token, request_id)
         return _paired(pb.RefreshTokenResponse, done)
 
-    async def Logout(self, _: pb.LogoutRequest, call: Call) -> pb.LogoutResponse:
+    async def Logout(self, request: pb.LogoutRequest, call: Call) -> pb.LogoutResponse:
         user = call.require_user()
-        await self._sessions.end(UUID(user.id), UUID(user.session_id))
+        key = await self._key(request, call, also=user.session_id)
+        await self._sessions.sign_out(UUID(user.id), UUID(user.session_id), key)
         return pb.LogoutResponse()
 
     async def ListSessions(self, _: pb.ListSessionsRequest, call: Call) -> pb.ListSessionsResponse:
@@ -142,7 +170,8 @@ class IdentityServicer:
         return answer
 
     async def DeleteSession(self, request: pb.DeleteSessionRequest, call: Call) -> pb.DeleteSessionResponse:
-        await self._sessions.end(UUID(call.require_user().id), UUID(request.id))
+        key = await self._key(request, call)
+        await self._sessions.end(UUID(call.require_user().id), UUID(request.id), key)
         call.answer_with(204)
         return pb.DeleteSessionResponse()
 
@@ -150,8 +179,9 @@ class IdentityServicer:
         self, request: pb.ChangePasswordRequest, call: Call
     ) -> pb.ChangePasswordResponse:
         user = call.require_user()
+        key = await self._key(request, call, also=user.session_id)
         await self._service.change_password(
-            UUID(user.id), UUID(user.session_id), request.old_password, request.new_password
+            UUID(user.id), UUID(user.session_id), request.old_password, request.new_password, key
         )
         return pb.ChangePasswordResponse()
 

@@ -22,6 +22,7 @@ from services.identity.tokens import TokenIssuer, Tokens
 from services.mesh.clock import Clock, moment
 from services.mesh.database import Database
 from services.mesh.errors import NotFound, SampanError
+from services.mesh.idempotency import Idempotency, Key
 from services.mesh.ids import uuid7
 
 _SALT_BYTES = 16
@@ -47,6 +48,7 @@ class Sessions:
         database: Database,
         people: People,
         issuer: TokenIssuer,
+        idempotency: Idempotency,
         *,
         refresh_life: timedelta,
         retry_window: timedelta,
@@ -55,6 +57,7 @@ class Sessions:
         self._database = database
         self._people = people
         self._issuer = issuer
+        self._idempotency = idempotency
         self._refresh_life = refresh_life
         self._retry_window = retry_window
         self._clock = clock
@@ -69,8 +72,27 @@ class Sessions:
         """When a session that ends now needs no longer be remembered as ended."""
         return self.now + timedelta(seconds=self._issuer.access_seconds) + _MARGIN
 
-    async def begin(self, connection: AsyncConnection, account_id: UUID, device: str) -> Session:
-        """Makes a session, in the caller's transaction."""
+    async def answered(self, connection: AsyncConnection, key: Key | None) -> SignedIn | None:
+        """The sign-in that an equal request has made; None when this one is to make it.
+
+        Its pair is derived again, and only as long as nobody has used it: raises SessionEnded when the session has
+        ended or was refreshed, AccountSuspended, or RequestIdReused.
+        """
+        known = await self._idempotency.claim(connection, key)
+        if known is None:
+            return None
+        session = await repository_sessions.session_by_id(connection, UUID(bytes=known))
+        if session is None or not session.is_untouched(self.now):
+            raise SessionEnded
+        stored = await repository.account_by_id(connection, session.account_id)
+        if stored is None or stored.row.status == AccountStatus.SUSPENDED:
+            raise AccountSuspended
+        return self.signed_in(stored, session)
+
+    async def begin(
+        self, connection: AsyncConnection, account_id: UUID, device: str, key: Key | None = None
+    ) -> Session:
+        """Makes a session, in the caller's transaction; it is what `key` is answered with from now on."""
         now = self.now
         session = Session(
             id=uuid7(),
@@ -83,6 +105,7 @@ class Sessions:
             device=device[:MAX_DEVICE],
         )
         await repository_sessions.insert_session(connection, session)
+        await self._idempotency.keep(connection, key, session.id.bytes)
         return session
 
     def signed_in(self, stored: repository.StoredAccount, session: Session) -> SignedIn:
@@ -100,7 +123,7 @@ class Sessions:
         if named is None:
             raise RefreshTokenInvalid
         outcome: SignedIn | SampanError
-        async with self._database.transaction() as connection:
+        async with self._database.transaction("refresh") as connection:
             session = await repository_sessions.lock_session(connection, named.session_id)
             outcome = await self._refresh(connection, session, named.generation, token, request_id)
         # What was found wrong is raised only now: the end of a session must be committed.
@@ -140,14 +163,22 @@ class Sessions:
         async with self._database.transaction() as connection:
             return await repository_sessions.open_sessions(connection, account_id, MAX_LISTED)
 
-    async def end(self, account_id: UUID, session_id: UUID) -> None:
+    async def end(self, account_id: UUID, session_id: UUID, key: Key | None = None) -> None:
         """Ends one of an account's sessions. Raises NotFound when it has no such open one."""
-        async with self._database.transaction() as connection:
+        async with self._database.transaction("delete_session") as connection:
+            if await self._idempotency.claim(connection, key) is not None:
+                return
             ended = await repository_sessions.end_session(
                 connection, session_id, account_id, self.revoked_until
             )
-        if not ended:
-            raise NotFound("there is no such session")
+            if not ended:
+                raise NotFound("there is no such session")
+
+    async def sign_out(self, account_id: UUID, session_id: UUID, key: Key | None = None) -> None:
+        """Ends the session of a call, if it has not ended already."""
+        async with self._database.transaction("logout") as connection:
+            if await self._idempotency.claim(connection, key) is None:
+                await repository_sessions.end_session(connection, session_id, account_id, self.revoked_until)
 
     async def end_all(
         self, connection: AsyncConnection, account_id: UUID, *, but: UUID | None = None

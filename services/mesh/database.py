@@ -10,7 +10,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from services.mesh.errors import InvalidArgument, Unavailable
+from services.mesh import faults
+from services.mesh.errors import InvalidArgument, OutcomeUnknown, SampanError, Unavailable
 
 # SQLSTATE classes that say the server or the way to it is in trouble, not the statement:
 # connection exception, insufficient resources, operator intervention, system error.
@@ -63,10 +64,12 @@ def is_trouble(error: BaseException) -> bool:
 class Database:
     """Connections of one role to one database.
 
-    `timeout` bounds, in seconds, connecting, waiting for a free connection and each statement.
+    `timeout` bounds, in seconds, connecting, waiting for a free connection and each statement. `name` is
+    that of the service.
     """
 
     def __init__(self, url: str, *, pool: int, timeout: float, name: str) -> None:
+        self._name = name
         self._engine = create_async_engine(
             sqlalchemy_url(url),
             pool_size=pool,
@@ -81,21 +84,42 @@ class Database:
         )
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+    async def transaction(self, step: str = "") -> AsyncIterator[AsyncConnection]:
         """A transaction: committed at the end of the block, rolled back when it raises.
 
-        Raises Unavailable when the database cannot be reached or is in trouble, InvalidArgument when a
-        text cannot be stored.
+        Raises Unavailable when the database cannot be reached or is in trouble, OutcomeUnknown when that
+        happened during the commit, InvalidArgument when a text cannot be stored. A `step` names the fault points
+        `<service>.<step>.before_commit` and `<service>.<step>.after_commit`.
         """
         try:
-            async with self._engine.begin() as connection:
+            async with self._engine.connect() as connection:
                 yield connection
+                await self._commit(connection, f"{self._name}.{step}" if step else "")
+        except SampanError:
+            raise
         except Exception as error:
             if is_trouble(error):
                 raise Unavailable from error
             if sqlstate(error) == _NOT_TEXT:
                 raise InvalidArgument("a text holds the character NUL, which cannot be stored") from error
             raise
+
+    async def _commit(self, connection: AsyncConnection, step: str) -> None:
+        async def cut() -> None:
+            raw = (await connection.get_raw_connection()).driver_connection
+            if isinstance(raw, asyncpg.Connection):
+                raw.terminate()
+
+        if step:
+            await faults.point(f"{step}.before_commit", cut)
+        try:
+            await connection.commit()
+        except Exception as error:
+            if is_trouble(error):
+                raise OutcomeUnknown from error
+            raise
+        if step:
+            await faults.point(f"{step}.after_commit", cut)
 
     async def close(self) -> None:
         """Closes all connections."""

@@ -62,5 +62,7 @@ class ServiceSettings(BaseSettings):
     database_pool: int = Field(default=8, ge=1, le=100)
     # Seconds to wait for a connection or for the server to answer one statement.
     database_timeout: float = Field(default=4.0, gt=0)
+    # How long the answer to a `request_id` is remembered.
+    idempotency_keep_hours: int = Field(default=48, ge=24, le=24 * 366)
     redis_url: SecretStr | None = None
     nats_url: SecretStr | None = None

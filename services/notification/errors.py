@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.mesh.errors import AlreadyExists, InvalidArgument, Violation
+from services.mesh.errors import InvalidArgument, Violation
 
 DOMAIN = "sampan.notification"
 
@@ -30,9 +30,3 @@ class ParameterInvalid(InvalidArgument):
                 for name, form in unfit.items()
             )
         )
-
-
-class RequestIdReused(AlreadyExists):
-    reason = "REQUEST_ID_REUSED"
-    domain = DOMAIN
-    detail = "this request_id was used before with other input"

@@ -9,7 +9,7 @@ from datetime import datetime
 from uuid import UUID
 
 from services.mesh.database import Database
-from services.mesh.errors import NotFound, Unavailable
+from services.mesh.errors import NotFound, RequestIdReused, Unavailable
 from services.mesh.ids import uuid7
 from services.mesh.vault import SealBroken
 from services.notification import repository
@@ -24,7 +24,7 @@ from services.notification.domain import (
     is_address,
     unfit_parameters,
 )
-from services.notification.errors import ParameterInvalid, RecipientInvalid, RequestIdReused
+from services.notification.errors import ParameterInvalid, RecipientInvalid
 from services.notification.letters import Letters
 from services.notification.repository import NewDelivery
 
@@ -75,7 +75,7 @@ class NotificationService:
         """
         _check(order)
         new = self._new(caller, request_id, order)
-        async with self._database.transaction() as connection:
+        async with self._database.transaction("deliver") as connection:
             made = await repository.insert_delivery(connection, new)
             known = None if made else await repository.by_request(connection, caller, request_id)
         if made:

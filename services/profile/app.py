@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 
+from services.mesh import logs
 from services.mesh.app import App
 from services.mesh.channels import channel
 from services.mesh.clock import Clock, system_clock
 from services.mesh.database import Database
+from services.mesh.idempotency import Idempotency, Sweeper
 from services.mesh.identity_client import IdentityClient
 from services.mesh.paging import PageTokens
 from services.mesh.settings import MeshSettings
@@ -30,12 +32,10 @@ async def build(
         name="profile",
     )
     vault = Vault(base64.b64decode(settings.master_key.get_secret_value()))
-    service = ProfileService(
-        database,
-        People(vault),
-        PageTokens(vault.derive("page-tokens"), "profiles"),
-        request_key=vault.derive("create-requests"),
-    )
+    idempotency = Idempotency(vault.derive("idempotency"))
+    page_tokens = PageTokens(vault.derive("page-tokens"), "profiles")
+    service = ProfileService(database, People(vault), page_tokens, idempotency)
+    sweeper = Sweeper(database, settings.idempotency_keep_hours, logs.logger("profile"))
     to_identity = channel(mesh.peers["identity"], "identity", settings)
     identity = IdentityClient(to_identity, clock)
 
@@ -46,8 +46,9 @@ async def build(
     return App(
         name="profile",
         settings=settings,
-        servicers={"sampan.profile.v1.ProfileService": ProfileServicer(service)},
+        servicers={"sampan.profile.v1.ProfileService": ProfileServicer(service, idempotency)},
         keys=identity,
         revocations=identity.revocations,
+        background=(sweeper.run,),
         closers=(close,),
     )

@@ -15,6 +15,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import UUID
 
+from services.mesh import idempotency
+
 metadata = MetaData()
 
 
@@ -35,9 +37,6 @@ profiles = Table(
     Column("bank_account_name", LargeBinary),
     Column("bank_account_holder", LargeBinary),
     Column("bank_account_number", LargeBinary),
-    # By which request it was made, and a keyed hash of that, so that the same one is answered again.
-    Column("request_id", UUID(as_uuid=True)),
-    Column("request_hash", LargeBinary),
     _moment("created_at"),
     _moment("updated_at"),
     UniqueConstraint("user_id", name="profiles_user_id_key"),
@@ -50,3 +49,5 @@ person_keys = Table(
     Column("user_id", UUID(as_uuid=True), ForeignKey("profiles.user_id"), primary_key=True),
     Column("wrapped", LargeBinary, nullable=False),
 )
+
+idempotency.declare(metadata)

@@ -35,8 +35,6 @@ class NewProfile:
     bio: str
     avatar_url: str
     bank: Mapping[str, bytes | None]
-    request_id: UUID | None
-    request_hash: bytes | None
 
 
 async def insert_profile(connection: AsyncConnection, new: NewProfile) -> bool:
@@ -49,8 +47,6 @@ async def insert_profile(connection: AsyncConnection, new: NewProfile) -> bool:
             display_name=new.display_name,
             bio=new.bio,
             avatar_url=new.avatar_url,
-            request_id=new.request_id,
-            request_hash=new.request_hash,
             **new.bank,
         )
         .on_conflict_do_nothing(constraint="profiles_user_id_key")

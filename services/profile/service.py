@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hmac
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.mesh.database import Database
 from services.mesh.errors import NotFound, PermissionDenied
+from services.mesh.idempotency import Idempotency, Key
 from services.mesh.ids import uuid7
 from services.mesh.paging import DEFAULT_LIMIT, Page, PageTokens
-from services.mesh.vault import keyed_hash
 from services.profile import repository
 from services.profile.domain import BankAccount, Changes, Profile, Viewer
 from services.profile.errors import ProfileExists
@@ -29,20 +28,20 @@ class Profiles:
 
 
 class ProfileService:
-    """Profiles, one for each person. `request_key`, 32 bytes, hashes what a request holds."""
+    """Profiles, one for each person."""
 
     def __init__(
-        self, database: Database, people: People, page_tokens: PageTokens, *, request_key: bytes
+        self, database: Database, people: People, page_tokens: PageTokens, idempotency: Idempotency
     ) -> None:
         self._database = database
         self._people = people
         self._page_tokens = page_tokens
-        self._request_key = request_key
+        self._idempotency = idempotency
 
-    async def create(self, viewer: Viewer, given: Changes, request_id: UUID | None) -> Profile:
+    async def create(self, viewer: Viewer, given: Changes, key: Key | None = None) -> Profile:
         """Makes one's own profile. Raises ProfileExists.
 
-        The same request with the same `request_id` is answered with the profile that the first one made.
+        A repeated request is answered with the profile that the first one made, as it is now.
         """
         person = self._people.new(viewer.user_id)
         profile_id = uuid7()
@@ -53,15 +52,16 @@ class ProfileService:
             bio=given.shown.get("bio", ""),
             avatar_url=given.shown.get("avatar_url", ""),
             bank=person.seal(profile_id, given.bank),
-            request_id=request_id,
-            request_hash=self._hash(given) if request_id else None,
         )
-        async with self._database.transaction() as connection:
-            if await repository.insert_profile(connection, new):
+        async with self._database.transaction("create") as connection:
+            known = await self._idempotency.claim(connection, key)
+            if known is None:
+                if not await repository.insert_profile(connection, new):
+                    raise ProfileExists
                 await repository.insert_person_key(connection, viewer.user_id, person.wrapped)
-            stored = await repository.profile_by_user(connection, viewer.user_id)
-        if stored is None or not _made_by(stored, new):
-            raise ProfileExists
+                await self._idempotency.keep(connection, key, new.id.bytes)
+            made_id = new.id if known is None else UUID(bytes=known)
+            stored = await repository.profile_by_id(connection, made_id)
         return self._shown(stored, viewer)
 
     async def own(self, viewer: Viewer) -> Profile:
@@ -91,9 +91,16 @@ class ProfileService:
         shown = [_public(stored) for stored in found]
         return Profiles(self._page_tokens.page(shown, limit, lambda one: (str(one.id),)), total)
 
-    async def update(self, viewer: Viewer, profile_id: UUID, changes: Changes) -> Profile:
-        """Changes what is given. Raises NotFound, or PermissionDenied for somebody else's."""
-        async with self._database.transaction() as connection:
+    async def update(
+        self, viewer: Viewer, profile_id: UUID, changes: Changes, key: Key | None = None
+    ) -> Profile:
+        """Changes what is given. Raises NotFound, or PermissionDenied for somebody else's.
+
+        A repeated request changes nothing and is answered with the profile as it is now.
+        """
+        async with self._database.transaction("update") as connection:
+            if await self._idempotency.claim(connection, key) is not None:
+                changes = Changes()
             stored = await _changeable(connection, viewer, profile_id)
             columns = changes.shown | await self._sealed(connection, stored, changes.bank)
             if columns:
@@ -103,9 +110,11 @@ class ProfileService:
                 changed = stored
         return self._shown(changed, viewer)
 
-    async def delete(self, viewer: Viewer, profile_id: UUID) -> None:
+    async def delete(self, viewer: Viewer, profile_id: UUID, key: Key | None = None) -> None:
         """Deletes a profile and its key. Raises NotFound, or PermissionDenied for somebody else's."""
-        async with self._database.transaction() as connection:
+        async with self._database.transaction("delete") as connection:
+            if await self._idempotency.claim(connection, key) is not None:
+                return
             stored = await _changeable(connection, viewer, profile_id)
             await repository.delete_profile(connection, profile_id, stored.row.user_id)
 
@@ -128,19 +137,6 @@ class ProfileService:
             raise NotFound("there is no such profile")
         bank = self._people.bank(stored) if viewer.sees_bank_of(stored.row.user_id) else None
         return _public(stored, bank)
-
-    def _hash(self, given: Changes) -> bytes:
-        """Keyed, so that nobody can try bank account numbers against it."""
-        return keyed_hash(self._request_key, *(value or "" for value in astuple(given)))
-
-
-def _made_by(stored: StoredProfile, new: NewProfile) -> bool:
-    """Whether the profile there is the one that this request makes, now or when it was sent before."""
-    if stored.row.id == new.id:
-        return True
-    if new.request_id is None or new.request_hash is None or stored.row.request_id != new.request_id:
-        return False
-    return hmac.compare_digest(stored.row.request_hash, new.request_hash)
 
 
 async def _changeable(connection: AsyncConnection, viewer: Viewer, profile_id: UUID) -> StoredProfile:

@@ -6,15 +6,20 @@ from uuid import UUID
 
 from sampan.profile.v1 import profile_pb2, profile_service_pb2
 from services.mesh.call import Call
+from services.mesh.idempotency import Idempotency
 from services.profile.domain import Changes, Profile, Viewer
 from services.profile.service import ProfileService
+
+# Fields of a change that change nothing.
+_NOT_CHANGES = ("id", "request_id")
 
 
 class ProfileServicer:
     """Implements sampan.profile.v1.ProfileService."""
 
-    def __init__(self, service: ProfileService) -> None:
+    def __init__(self, service: ProfileService, idempotency: Idempotency) -> None:
         self._service = service
+        self._key = idempotency.key
 
     async def CreateProfile(
         self, request: profile_service_pb2.CreateProfileRequest, call: Call
@@ -27,8 +32,7 @@ class ProfileServicer:
             bank_account_holder=request.bank_account_holder,
             bank_account_number=request.bank_account_number,
         )
-        request_id = UUID(request.request_id) if request.request_id else None
-        made = await self._service.create(_viewer(call), given, request_id)
+        made = await self._service.create(_viewer(call), given, await self._key(request, call))
         call.created(f"/v1/profile/{made.id}")
         return _profile(made)
 
@@ -61,15 +65,16 @@ class ProfileServicer:
     async def UpdateProfile(
         self, request: profile_service_pb2.UpdateProfileRequest, call: Call
     ) -> profile_pb2.Profile:
-        changes = Changes(
-            **{field.name: value for field, value in request.ListFields() if field.name != "id"}
-        )
-        return _profile(await self._service.update(_viewer(call), UUID(request.id), changes))
+        given = {field.name: value for field, value in request.ListFields()}
+        changes = Changes(**{name: value for name, value in given.items() if name not in _NOT_CHANGES})
+        key = await self._key(request, call)
+        return _profile(await self._service.update(_viewer(call), UUID(request.id), changes, key))
 
     async def DeleteProfile(
         self, request: profile_service_pb2.DeleteProfileRequest, call: Call
     ) -> profile_service_pb2.DeleteProfileResponse:
-        await self._service.delete(_viewer(call), UUID(request.id))
+        key = await self._key(request, call)
+        await self._service.delete(_viewer(call), UUID(request.id), key)
         call.answer_with(204)
         return profile_service_pb2.DeleteProfileResponse()
 

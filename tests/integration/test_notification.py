@@ -104,7 +104,7 @@ async def test_another_order_under_a_used_request_id_is_refused(
     }
     first = await client.deliver(**order)  # type: ignore[arg-type]
     code, reason, _ = await refused(client.deliver(**{**order, **changed}))  # type: ignore[arg-type]
-    assert (code, reason) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
+    assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "REQUEST_ID_REUSED")
     assert await client.deliver(**order) == first  # type: ignore[arg-type]
     assert len(await client.list(str(order["to"]))) == 1
 

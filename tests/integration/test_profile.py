@@ -115,7 +115,7 @@ async def test_the_same_request_again_is_answered_with_the_same_profile(people: 
     person, request_id = people.new(), str(uuid.uuid4())
     made = await asyncio.gather(*(person.create(**BANK, request_id=request_id) for _ in range(20)))
     assert len({profile.SerializeToString(deterministic=True) for profile in made}) == 1
-    assert await reason(person.create(bio="other input", request_id=request_id)) == "PROFILE_EXISTS"
+    assert await reason(person.create(bio="other input", request_id=request_id)) == "REQUEST_ID_REUSED"
     assert await reason(person.create(**BANK, request_id=str(uuid.uuid4()))) == "PROFILE_EXISTS"
     assert await reason(people.new().create(**BANK, request_id=request_id)) == ""
 

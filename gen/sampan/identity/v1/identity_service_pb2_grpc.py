@@ -28,6 +28,11 @@ if _version_not_supported:
 
 class IdentityServiceStub:
     """What people and their apps call to sign in and to ask who they are.
+
+    What changes something takes a `request_id`. Equal requests with the same one have one effect and the same answer, for
+    48 h; only its tokens are as they were when it was first answered, so who has refreshed or ended that session gets
+    SESSION_ENDED (401). The same id with other input: REQUEST_ID_REUSED (409). Errors are not remembered. RefreshToken
+    has a rule of its own. Without a `request_id`, after OUTCOME_UNKNOWN (503), the caller has to look.
     """
 
     def __init__(self, channel):
@@ -115,6 +120,11 @@ class IdentityServiceStub:
 
 class IdentityServiceServicer:
     """What people and their apps call to sign in and to ask who they are.
+
+    What changes something takes a `request_id`. Equal requests with the same one have one effect and the same answer, for
+    48 h; only its tokens are as they were when it was first answered, so who has refreshed or ended that session gets
+    SESSION_ENDED (401). The same id with other input: REQUEST_ID_REUSED (409). Errors are not remembered. RefreshToken
+    has a rule of its own. Without a `request_id`, after OUTCOME_UNKNOWN (503), the caller has to look.
     """
 
     def Register(self, request, context):
@@ -194,6 +204,8 @@ class IdentityServiceServicer:
 
     def Logout(self, request, context):
         """Signs out here: ends the session of the token, everywhere within 1 s. REST: POST /v1/auth/logout.
+        A retry is answered alike until the end of the session has been heard, and TOKEN_INVALID (401) from then on, with and
+        without a `request_id`: the token says nothing any more, and one is signed out.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -208,7 +220,7 @@ class IdentityServiceServicer:
 
     def DeleteSession(self, request, context):
         """Ends one of one's own sessions, everywhere within 1 s. REST: DELETE /v1/sessions/{id}, 204.
-        Errors: NOT_FOUND (404), also for a session of somebody else.
+        Errors: NOT_FOUND (404), also for a session of somebody else, and for a retry without a `request_id`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -324,6 +336,11 @@ def add_IdentityServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class IdentityService:
     """What people and their apps call to sign in and to ask who they are.
+
+    What changes something takes a `request_id`. Equal requests with the same one have one effect and the same answer, for
+    48 h; only its tokens are as they were when it was first answered, so who has refreshed or ended that session gets
+    SESSION_ENDED (401). The same id with other input: REQUEST_ID_REUSED (409). Errors are not remembered. RefreshToken
+    has a rule of its own. Without a `request_id`, after OUTCOME_UNKNOWN (503), the caller has to look.
     """
 
     @staticmethod

@@ -28,7 +28,13 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class IdentityServiceStub:
-    """What people and their apps call to sign in and to ask who they are."""
+    """What people and their apps call to sign in and to ask who they are.
+
+    What changes something takes a `request_id`. Equal requests with the same one have one effect and the same answer, for
+    48 h; only its tokens are as they were when it was first answered, so who has refreshed or ended that session gets
+    SESSION_ENDED (401). The same id with other input: REQUEST_ID_REUSED (409). Errors are not remembered. RefreshToken
+    has a rule of its own. Without a `request_id`, after OUTCOME_UNKNOWN (503), the caller has to look.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -72,12 +78,15 @@ class IdentityServiceStub:
     LoginWithPhone: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.LoginWithPhoneRequest, _identity_service_pb2.LoginWithPhoneResponse]
     """Signs in by phone and password. REST: POST /v1/login/phone. Errors as Login."""
     Logout: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.LogoutRequest, _identity_service_pb2.LogoutResponse]
-    """Signs out here: ends the session of the token, everywhere within 1 s. REST: POST /v1/auth/logout."""
+    """Signs out here: ends the session of the token, everywhere within 1 s. REST: POST /v1/auth/logout.
+    A retry is answered alike until the end of the session has been heard, and TOKEN_INVALID (401) from then on, with and
+    without a `request_id`: the token says nothing any more, and one is signed out.
+    """
     ListSessions: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.ListSessionsRequest, _identity_service_pb2.ListSessionsResponse]
     """Sessions that have not ended, newest first. REST: GET /v1/sessions."""
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.DeleteSessionRequest, _identity_service_pb2.DeleteSessionResponse]
     """Ends one of one's own sessions, everywhere within 1 s. REST: DELETE /v1/sessions/{id}, 204.
-    Errors: NOT_FOUND (404), also for a session of somebody else.
+    Errors: NOT_FOUND (404), also for a session of somebody else, and for a retry without a `request_id`.
     """
     ChangePassword: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.ChangePasswordRequest, _identity_service_pb2.ChangePasswordResponse]
     """Changes the password and ends all other sessions. REST: POST /v1/auth/password.
@@ -90,7 +99,13 @@ class IdentityServiceStub:
 
 @_typing.type_check_only
 class IdentityServiceAsyncStub(IdentityServiceStub):
-    """What people and their apps call to sign in and to ask who they are."""
+    """What people and their apps call to sign in and to ask who they are.
+
+    What changes something takes a `request_id`. Equal requests with the same one have one effect and the same answer, for
+    48 h; only its tokens are as they were when it was first answered, so who has refreshed or ended that session gets
+    SESSION_ENDED (401). The same id with other input: REQUEST_ID_REUSED (409). Errors are not remembered. RefreshToken
+    has a rule of its own. Without a `request_id`, after OUTCOME_UNKNOWN (503), the caller has to look.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Register: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.RegisterRequest, _identity_service_pb2.RegisterResponse]  # type: ignore[assignment]
@@ -131,12 +146,15 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     LoginWithPhone: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.LoginWithPhoneRequest, _identity_service_pb2.LoginWithPhoneResponse]  # type: ignore[assignment]
     """Signs in by phone and password. REST: POST /v1/login/phone. Errors as Login."""
     Logout: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.LogoutRequest, _identity_service_pb2.LogoutResponse]  # type: ignore[assignment]
-    """Signs out here: ends the session of the token, everywhere within 1 s. REST: POST /v1/auth/logout."""
+    """Signs out here: ends the session of the token, everywhere within 1 s. REST: POST /v1/auth/logout.
+    A retry is answered alike until the end of the session has been heard, and TOKEN_INVALID (401) from then on, with and
+    without a `request_id`: the token says nothing any more, and one is signed out.
+    """
     ListSessions: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.ListSessionsRequest, _identity_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
     """Sessions that have not ended, newest first. REST: GET /v1/sessions."""
     DeleteSession: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.DeleteSessionRequest, _identity_service_pb2.DeleteSessionResponse]  # type: ignore[assignment]
     """Ends one of one's own sessions, everywhere within 1 s. REST: DELETE /v1/sessions/{id}, 204.
-    Errors: NOT_FOUND (404), also for a session of somebody else.
+    Errors: NOT_FOUND (404), also for a session of somebody else, and for a retry without a `request_id`.
     """
     ChangePassword: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.ChangePasswordRequest, _identity_service_pb2.ChangePasswordResponse]  # type: ignore[assignment]
     """Changes the password and ends all other sessions. REST: POST /v1/auth/password.
@@ -148,7 +166,13 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     """The keys that access tokens are signed with, newest first. REST: GET /.well-known/jwks.json (RFC 7517)."""
 
 class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
-    """What people and their apps call to sign in and to ask who they are."""
+    """What people and their apps call to sign in and to ask who they are.
+
+    What changes something takes a `request_id`. Equal requests with the same one have one effect and the same answer, for
+    48 h; only its tokens are as they were when it was first answered, so who has refreshed or ended that session gets
+    SESSION_ENDED (401). The same id with other input: REQUEST_ID_REUSED (409). Errors are not remembered. RefreshToken
+    has a rule of its own. Without a `request_id`, after OUTCOME_UNKNOWN (503), the caller has to look.
+    """
 
     @_abc_1.abstractmethod
     def Register(
@@ -247,7 +271,10 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _identity_service_pb2.LogoutRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_identity_service_pb2.LogoutResponse, _abc.Awaitable[_identity_service_pb2.LogoutResponse]]:
-        """Signs out here: ends the session of the token, everywhere within 1 s. REST: POST /v1/auth/logout."""
+        """Signs out here: ends the session of the token, everywhere within 1 s. REST: POST /v1/auth/logout.
+        A retry is answered alike until the end of the session has been heard, and TOKEN_INVALID (401) from then on, with and
+        without a `request_id`: the token says nothing any more, and one is signed out.
+        """
 
     @_abc_1.abstractmethod
     def ListSessions(
@@ -264,7 +291,7 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_identity_service_pb2.DeleteSessionResponse, _abc.Awaitable[_identity_service_pb2.DeleteSessionResponse]]:
         """Ends one of one's own sessions, everywhere within 1 s. REST: DELETE /v1/sessions/{id}, 204.
-        Errors: NOT_FOUND (404), also for a session of somebody else.
+        Errors: NOT_FOUND (404), also for a session of somebody else, and for a retry without a `request_id`.
         """
 
     @_abc_1.abstractmethod

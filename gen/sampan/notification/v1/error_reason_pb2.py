@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)sampan/notification/v1/error_reason.proto\x12\x16sampan.notification.v1*\xd7\x01\n\x17NotificationErrorReason\x12)\n%NOTIFICATION_ERROR_REASON_UNSPECIFIED\x10\x00\x12/\n+NOTIFICATION_ERROR_REASON_RECIPIENT_INVALID\x10\x01\x12/\n+NOTIFICATION_ERROR_REASON_PARAMETER_INVALID\x10\x02\x12/\n+NOTIFICATION_ERROR_REASON_REQUEST_ID_REUSED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)sampan/notification/v1/error_reason.proto\x12\x16sampan.notification.v1*\xd9\x01\n\x17NotificationErrorReason\x12)\n%NOTIFICATION_ERROR_REASON_UNSPECIFIED\x10\x00\x12/\n+NOTIFICATION_ERROR_REASON_RECIPIENT_INVALID\x10\x01\x12/\n+NOTIFICATION_ERROR_REASON_PARAMETER_INVALID\x10\x02\"\x04\x08\x03\x10\x03*+NOTIFICATION_ERROR_REASON_REQUEST_ID_REUSEDb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sampan.notification.v1.erro
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_NOTIFICATIONERRORREASON']._serialized_start=70
-  _globals['_NOTIFICATIONERRORREASON']._serialized_end=285
+  _globals['_NOTIFICATIONERRORREASON']._serialized_end=287
 # @@protoc_insertion_point(module_scope)

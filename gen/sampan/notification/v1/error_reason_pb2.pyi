@@ -32,10 +32,6 @@ class _NotificationErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrappe
     """400 INVALID_ARGUMENT. A parameter that the template needs is not there or not of its form.
     Sample: {"reason":"PARAMETER_INVALID","errors":[{"field":"parameters[code]","rule":"template.parameter","message":"is needed by the template: 4 to 16 letters or digits"}]}
     """
-    NOTIFICATION_ERROR_REASON_REQUEST_ID_REUSED: _NotificationErrorReason.ValueType  # 3
-    """409 ALREADY_EXISTS. The `request_id` was used before for another input; nothing was sent.
-    Sample: {"reason":"REQUEST_ID_REUSED","detail":"this request_id was used before with other input"}
-    """
 
 class NotificationErrorReason(_NotificationErrorReason, metaclass=_NotificationErrorReasonEnumTypeWrapper):
     """Reasons of this context; the domain is `sampan.notification`. Sent without the prefix."""
@@ -49,9 +45,5 @@ Sample: {"reason":"RECIPIENT_INVALID","errors":[{"field":"to","rule":"sms.e164",
 NOTIFICATION_ERROR_REASON_PARAMETER_INVALID: NotificationErrorReason.ValueType  # 2
 """400 INVALID_ARGUMENT. A parameter that the template needs is not there or not of its form.
 Sample: {"reason":"PARAMETER_INVALID","errors":[{"field":"parameters[code]","rule":"template.parameter","message":"is needed by the template: 4 to 16 letters or digits"}]}
-"""
-NOTIFICATION_ERROR_REASON_REQUEST_ID_REUSED: NotificationErrorReason.ValueType  # 3
-"""409 ALREADY_EXISTS. The `request_id` was used before for another input; nothing was sent.
-Sample: {"reason":"REQUEST_ID_REUSED","detail":"this request_id was used before with other input"}
 """
 Global___NotificationErrorReason: _TypeAlias = NotificationErrorReason  # noqa: Y015

@@ -45,7 +45,7 @@ class CreateProfileRequest(_message.Message):
     bank_account_number: _builtins.str
     """Account number or IBAN: 4 to 34 digits, letters and dashes. May be empty."""
     request_id: _builtins.str
-    """Optional UUID made by the caller; the same request with the same one answers with the profile that the first made."""
+    """Optional UUID made by the caller; a retry with the same one has one effect and the same answer."""
     def __init__(
         self,
         *,
@@ -201,6 +201,7 @@ class UpdateProfileRequest(_message.Message):
     BANK_ACCOUNT_NAME_FIELD_NUMBER: _builtins.int
     BANK_ACCOUNT_HOLDER_FIELD_NUMBER: _builtins.int
     BANK_ACCOUNT_NUMBER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUID of the profile."""
     display_name: _builtins.str
@@ -215,6 +216,8 @@ class UpdateProfileRequest(_message.Message):
     """Who the account belongs to, as the bank writes it: at most 64 characters, no control characters. What is empty is cleared."""
     bank_account_number: _builtins.str
     """Account number or IBAN: 4 to 34 digits, letters and dashes. What is empty is cleared."""
+    request_id: _builtins.str
+    """Optional UUID made by the caller; a retry with the same one has one effect and the same answer."""
     def __init__(
         self,
         *,
@@ -225,10 +228,11 @@ class UpdateProfileRequest(_message.Message):
         bank_account_name: _builtins.str | None = ...,
         bank_account_holder: _builtins.str | None = ...,
         bank_account_number: _builtins.str | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_avatar_url", b"_avatar_url", "_bank_account_holder", b"_bank_account_holder", "_bank_account_name", b"_bank_account_name", "_bank_account_number", b"_bank_account_number", "_bio", b"_bio", "_display_name", b"_display_name", "avatar_url", b"avatar_url", "bank_account_holder", b"bank_account_holder", "bank_account_name", b"bank_account_name", "bank_account_number", b"bank_account_number", "bio", b"bio", "display_name", b"display_name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_avatar_url", b"_avatar_url", "_bank_account_holder", b"_bank_account_holder", "_bank_account_name", b"_bank_account_name", "_bank_account_number", b"_bank_account_number", "_bio", b"_bio", "_display_name", b"_display_name", "avatar_url", b"avatar_url", "bank_account_holder", b"bank_account_holder", "bank_account_name", b"bank_account_name", "bank_account_number", b"bank_account_number", "bio", b"bio", "display_name", b"display_name", "id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_avatar_url", b"_avatar_url", "_bank_account_holder", b"_bank_account_holder", "_bank_account_name", b"_bank_account_name", "_bank_account_number", b"_bank_account_number", "_bio", b"_bio", "_display_name", b"_display_name", "avatar_url", b"avatar_url", "bank_account_holder", b"bank_account_holder", "bank_account_name", b"bank_account_name", "bank_account_number", b"bank_account_number", "bio", b"bio", "display_name", b"display_name", "id", b"id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__avatar_url: _TypeAlias = _typing.Literal["avatar_url"]  # noqa: Y015
     _WhichOneofArgType__avatar_url: _TypeAlias = _typing.Literal["_avatar_url", b"_avatar_url"]  # noqa: Y015
@@ -264,16 +268,20 @@ class DeleteProfileRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUID of the profile."""
+    request_id: _builtins.str
+    """Optional UUID made by the caller; a retry with the same one has one effect and the same answer."""
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

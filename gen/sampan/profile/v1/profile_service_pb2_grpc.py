@@ -28,6 +28,10 @@ if _version_not_supported:
 
 class ProfileServiceStub:
     """Profiles: one for each person who wants one.
+
+    What changes something takes a `request_id`. Equal requests of a person with the same one have one effect for 48 h, and
+    are answered with the profile as it is. The same id with other input: REQUEST_ID_REUSED (409). Errors are not
+    remembered.
     """
 
     def __init__(self, channel):
@@ -75,6 +79,10 @@ class ProfileServiceStub:
 
 class ProfileServiceServicer:
     """Profiles: one for each person who wants one.
+
+    What changes something takes a `request_id`. Equal requests of a person with the same one have one effect for 48 h, and
+    are answered with the profile as it is. The same id with other input: REQUEST_ID_REUSED (409). Errors are not
+    remembered.
     """
 
     def CreateProfile(self, request, context):
@@ -181,6 +189,10 @@ def add_ProfileServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class ProfileService:
     """Profiles: one for each person who wants one.
+
+    What changes something takes a `request_id`. Equal requests of a person with the same one have one effect for 48 h, and
+    are answered with the profile as it is. The same id with other input: REQUEST_ID_REUSED (409). Errors are not
+    remembered.
     """
 
     @staticmethod

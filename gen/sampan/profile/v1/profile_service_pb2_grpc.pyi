@@ -28,7 +28,12 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ProfileServiceStub:
-    """Profiles: one for each person who wants one."""
+    """Profiles: one for each person who wants one.
+
+    What changes something takes a `request_id`. Equal requests of a person with the same one have one effect for 48 h, and
+    are answered with the profile as it is. The same id with other input: REQUEST_ID_REUSED (409). Errors are not
+    remembered.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -65,7 +70,12 @@ class ProfileServiceStub:
 
 @_typing.type_check_only
 class ProfileServiceAsyncStub(ProfileServiceStub):
-    """Profiles: one for each person who wants one."""
+    """Profiles: one for each person who wants one.
+
+    What changes something takes a `request_id`. Equal requests of a person with the same one have one effect for 48 h, and
+    are answered with the profile as it is. The same id with other input: REQUEST_ID_REUSED (409). Errors are not
+    remembered.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateProfile: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.CreateProfileRequest, _profile_pb2.Profile]  # type: ignore[assignment]
@@ -98,7 +108,12 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     """
 
 class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Profiles: one for each person who wants one."""
+    """Profiles: one for each person who wants one.
+
+    What changes something takes a `request_id`. Equal requests of a person with the same one have one effect for 48 h, and
+    are answered with the profile as it is. The same id with other input: REQUEST_ID_REUSED (409). Errors are not
+    remembered.
+    """
 
     @_abc_1.abstractmethod
     def CreateProfile(
