@@ -88,8 +88,8 @@ class Database:
         """A transaction: committed at the end of the block, rolled back when it raises.
 
         Raises Unavailable when the database cannot be reached or is in trouble, OutcomeUnknown when that
-        happened during the commit, InvalidArgument when a text cannot be stored. A `step` names the fault points
-        `<service>.<step>.before_commit` and `<service>.<step>.after_commit`.
+        happened during the commit, InvalidArgument when a text cannot be stored. A `step` names the fault
+        points `<service>.<step>.before_commit` and `<service>.<step>.after_commit`.
         """
         try:
             async with self._engine.connect() as connection:

@@ -1,6 +1,6 @@
-"""One effect of many equal requests: remembers, in the transaction of the effect, what a `request_id` was answered.
+"""One effect of many equal requests: what a `request_id` was answered, kept in the transaction of the effect.
 
-A use case claims the request's key first, in its own transaction, and keeps what is needed to answer once more:
+A use case claims the request's key first, in its own transaction, and keeps what it needs to answer once more:
 
     async with database.transaction("register") as connection:
         known = await idempotency.claim(connection, key)
@@ -9,8 +9,8 @@ A use case claims the request's key first, in its own transaction, and keeps wha
         <the effect>
         await idempotency.keep(connection, key, <what is needed>)
 
-Equal requests at the same time wait for the first one's commit. What fails keeps nothing, so that a retry may do
-better. Without a `request_id` there is no key, and nothing here asks the database.
+Equal requests at the same time wait for the first one's commit. What fails keeps nothing, so that a retry may
+do better. Without a `request_id` there is no key, and nothing here asks the database.
 """
 
 from __future__ import annotations
