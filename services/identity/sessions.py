@@ -75,8 +75,8 @@ class Sessions:
     async def answered(self, connection: AsyncConnection, key: Key | None) -> SignedIn | None:
         """The sign-in that an equal request has made; None when this one is to make it.
 
-        Its pair is derived again, and only as long as nobody has used it: raises SessionEnded when the session
-        has ended or was refreshed, AccountSuspended, or RequestIdReused.
+        Its pair is derived again, and only as long as nobody has used it: raises SessionEnded when the
+        session has ended or was refreshed, AccountSuspended, or RequestIdReused.
         """
         known = await self._idempotency.claim(connection, key)
         if known is None:

@@ -39,8 +39,8 @@ class TokenIssuer:
     """Derives the pair of a session's generation.
 
     The same session and generation give the same pair, byte for byte: Ed25519 signs without chance, and all
-    claims come from the session's row, as does the time that says which key signs. So a lost answer can be given
-    again without having been stored.
+    claims come from the session's row, as does the time that says which key signs. So a lost answer can be
+    given again without having been stored.
     """
 
     def __init__(

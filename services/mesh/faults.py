@@ -6,8 +6,8 @@ SAMPAN_FAULTS names a folder. A point that has a file `<point>.json` there is ar
 
 `do` is kill (SIGKILL to this process), raise (FaultRaised), delay (`seconds`), hang (until cancelled) or
 close_connection (closes what the point offers, then goes on). The first `skip` passes go by, the next `times`
-fire. Passes are counted in the file, under a lock, so that a count holds over restarts and over processes, and
-a test can fail when its point never fired.
+fire. Passes are counted in the file, under a lock, so that a count holds over restarts and over processes,
+and a test can fail when its point never fired.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """One effect of many equal requests: what a `request_id` was answered, kept in the transaction of the effect.
 
-A use case claims the request's key first, in its own transaction, and keeps what it needs to answer once more:
+A use case claims the request's key first, in its own transaction, and keeps what it needs to answer once
+more:
 
     async with database.transaction("register") as connection:
         known = await idempotency.claim(connection, key)
@@ -110,8 +111,8 @@ class Key:
 class Idempotency:
     """Keys of requests, and what they were answered. `secret`, 32 bytes, keys the hashes of requests.
 
-    `stretch` is for services whose requests hold passwords: a plain keyed hash of one would be a way around the
-    slow one, should the key ever be known. Fields that the contract marks `debug_redact` go through it.
+    `stretch` is for services whose requests hold passwords: a plain keyed hash of one would be a way around
+    the slow one, should the key ever be known. Fields that the contract marks `debug_redact` go through it.
     """
 
     def __init__(self, secret: bytes, stretch: Stretch | None = None) -> None:
@@ -123,8 +124,8 @@ class Idempotency:
     ) -> Key | None:
         """The key of a request, or None when it has no `request_id`.
 
-        `also` is what counts as input and stands in no field. `verified` are fields that the use case checks at
-        each call, a repeated one, too, so that they need not be compared.
+        `also` is what counts as input and stands in no field. `verified` are fields that the use case checks
+        at each call, a repeated one, too, so that they need not be compared.
         """
         request_id: str = request.request_id  # type: ignore[attr-defined]
         if not request_id:
