@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from google.protobuf.message import Message
 from sampan.identity.v1 import identity_service_pb2 as pb
 from sampan.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
 from sampan.profile.v1.profile_service_pb2_grpc import ProfileServiceStub
+from services.identity.keyring import KeyRing
 from services.mesh import logs
 from services.mesh.app import App
 from services.mesh.database import Database
@@ -237,3 +239,25 @@ async def test_a_request_without_an_id_asks_nothing_more_of_the_database(world: 
     before = await world.identity_owner.fetchval(rows)
     await registered(world)
     assert await world.identity_owner.fetchval(rows) == before
+
+
+async def test_the_same_pair_is_derived_also_after_the_signing_key_was_replaced(
+    identity_database: Clone, pki: Pki
+) -> None:
+    ahead = [0.0]
+    mesh = MeshSettings(rate_limit_scale=10_000, peers={"notification": ["127.0.0.1:1"]})
+    app = await identity_app(identity_database, pki, mesh, lambda: time.time() + ahead[0])
+    keys = app.keys
+    assert isinstance(keys, KeyRing)
+    async with (
+        serving(app, mesh) as address,
+        channel_as("edge", address, "identity", pki) as channel,
+    ):
+        stub = IdentityServiceStub(channel)
+        request = pb.RegisterRequest(username=name(), password=PASSWORD, request_id=new_id())
+        first = await stub.Register(request)
+        old = keys.newest.kid
+        await keys.rotate()
+        ahead[0] = 200.0
+        assert keys.newest.kid != old
+        assert await stub.Register(request) == first
