@@ -5,9 +5,9 @@ from __future__ import annotations
 from uuid import UUID
 
 import grpc
+
 from sampan.notification.v1 import notification_internal_service_pb2 as pb
 from sampan.notification.v1.notification_internal_service_pb2_grpc import NotificationInternalServiceStub
-
 from services.identity.domain import Identifier, IdentifierKind, Purpose
 from services.mesh.channels import unavailable
 

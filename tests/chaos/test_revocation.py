@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import signal
 
-from services.profile.app import build as build_profile
-from services.profile.settings import ProfileSettings
-
 from services.mesh.clock import system_clock
 from services.mesh.settings import MeshSettings
+from services.profile.app import build as build_profile
+from services.profile.settings import ProfileSettings
 from tests.support.clients import Clients
 from tests.support.errors import reason
 from tests.support.mesh import channel_as, serving, settings_of
