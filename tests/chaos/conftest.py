@@ -9,6 +9,7 @@ from tests.support.stack import Stack
 
 
 @pytest.fixture(scope="module")
-def victim() -> Stack:
-    """A stack that no gentle test looks at, and that lets people register faster than people do."""
-    return shared_stack("victim", {"SAMPAN_RATE_LIMIT_SCALE": "1000"})
+def victim(request: pytest.FixtureRequest) -> Stack:
+    """A stack of this module only, that lets people register faster than people do."""
+    name = request.module.__name__.rpartition(".")[2]
+    return shared_stack(name, {"SAMPAN_RATE_LIMIT_SCALE": "1000"})

@@ -16,10 +16,10 @@ import httpx
 import pytest
 
 from tests.conftest import RUN, shared_stack
+from tests.support import parts
 from tests.support.clients import Clients
 from tests.support.doors import Reply
 from tests.support.faults import armed
-from tests.support.parts import Parts
 from tests.support.stack import Stack
 
 PASSWORD = "a good password"
@@ -76,7 +76,7 @@ async def counted(stack: Stack, service: str, what: str, *arguments: Any) -> int
 async def test_a_registration_makes_one_account(
     faulty: Stack, folder: Path, people: Clients, moment: str
 ) -> None:
-    pid = Parts(faulty).pid(PROCESS)
+    pid = parts.pid_of(faulty, PROCESS)
     body = {
         "username": "u" + secrets.token_hex(8),
         "password": PASSWORD,
@@ -92,7 +92,7 @@ async def test_a_registration_makes_one_account(
     assert (again.code, again.raw, again.headers["location"]) == (201, done.raw, "/v1/me")
     sessions = "SELECT count(*) FROM sessions JOIN accounts a ON a.id = account_id WHERE username = $1"
     assert await counted(faulty, "identity", sessions, body["username"]) == 1
-    assert await Parts(faulty).until_another(PROCESS, pid) != pid
+    assert await parts.another(faulty, PROCESS, pid) != pid
 
 
 @pytest.mark.parametrize("moment", ["before_commit", "after_commit"])
@@ -152,17 +152,16 @@ async def test_a_profile_is_made_changed_and_deleted_once(
 async def test_a_frozen_database_is_waited_for_and_the_same_request_has_one_effect(
     faulty: Stack, people: Clients
 ) -> None:
-    parts = Parts(faulty)
     body = {
         "username": "u" + secrets.token_hex(8),
         "password": PASSWORD,
         "request_id": str(uuid.uuid4()),
     }
-    with parts.frozen("postgres"):
+    with parts.hanging(faulty, "postgres"):
         lost = await people.rest.call("POST", "/v1/auth/register", body)
         assert lost.code in {503, 504}, lost
     done = await until_answered(people, "POST", "/v1/auth/register", body)
     assert done.code == 201, done
-    await parts.until_well()
+    await parts.well(faulty)
     accounts = "SELECT count(*) FROM accounts WHERE username = $1"
     assert await counted(faulty, "identity", accounts, body["username"]) == 1
