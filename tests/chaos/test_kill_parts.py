@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from services.stack.topology import EDGE, PROCESSES, SERVERS
+from tests.support import parts
 from tests.support.clients import Clients, Person
 from tests.support.stack import Stack
 
@@ -71,3 +72,11 @@ async def test_a_killed_part_is_back_by_itself(victim: Stack, people: Clients, p
         assert reply.code == 200, reply
     events = (victim.home / "logs" / "supervisor.log").read_text()
     assert f'"{part}"' in events
+
+
+async def test_a_stopped_process_is_back_by_itself(victim: Stack, people: Clients) -> None:
+    person = await people.register()
+    pid = parts.stop(victim, "people")
+    await parts.another(victim, "people", pid)
+    await parts.well(victim)
+    assert (await people.rest.call("GET", "/v1/me", token=person.token)).code == 200

@@ -234,13 +234,6 @@ async def test_what_is_older_than_it_is_kept_is_forgotten(world: World, identity
     assert [await world.identity_owner.fetchval(left, uuid.UUID(one)) for one in ids] == [0, 1]
 
 
-async def test_a_request_without_an_id_asks_nothing_more_of_the_database(world: World) -> None:
-    rows = "SELECT count(*) FROM idempotency"
-    before = await world.identity_owner.fetchval(rows)
-    await registered(world)
-    assert await world.identity_owner.fetchval(rows) == before
-
-
 async def test_the_same_pair_is_derived_also_after_the_signing_key_was_replaced(
     identity_database: Clone, pki: Pki
 ) -> None:

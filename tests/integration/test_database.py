@@ -1,0 +1,90 @@
+"""A database behind a network that fails: errors say so in time, and it works again by itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from services.mesh.database import Database
+from services.mesh.errors import OutcomeUnknown, Unavailable
+from tests.support import faults
+from tests.support.databases import Clone
+from tests.support.proxy import Proxy, proxy_before
+
+TIMEOUT = 0.5
+
+
+@dataclass(frozen=True)
+class Far:
+    """A database, and the network before it."""
+
+    database: Database
+    network: Proxy
+
+    async def ask(self, step: str = "") -> int:
+        """Asks it something."""
+        async with self.database.transaction(step) as connection:
+            found: int = (await connection.execute(text("SELECT 1"))).scalar_one()
+            return found
+
+
+@pytest.fixture
+async def far(identity_database: Clone) -> AsyncIterator[Far]:
+    async with proxy_before(identity_database.runtime_url) as network:
+        url = network.url(identity_database.runtime_url)
+        database = Database(url, pool=1, timeout=TIMEOUT, name="tests")
+        try:
+            yield Far(database, network)
+        finally:
+            network.resume()
+            await database.close()
+
+
+async def test_a_network_that_lets_nothing_pass_is_unavailable_within_the_timeout(far: Far) -> None:
+    assert await far.ask() == 1
+    far.network.stop()
+    started = time.monotonic()
+    with pytest.raises(Unavailable):
+        await far.ask()
+    # Two statements at most wait: the question and its roll-back.
+    assert time.monotonic() - started < 5 * TIMEOUT
+    far.network.resume()
+    assert await far.ask() == 1
+
+
+async def test_refused_connections_are_unavailable(far: Far) -> None:
+    far.network.refuses = True
+    with pytest.raises(Unavailable):
+        await far.ask()
+    far.network.refuses = False
+    assert await far.ask() == 1
+
+
+async def test_cut_connections_are_made_anew(far: Far) -> None:
+    assert await far.ask() == 1
+    far.network.cut()
+    with pytest.raises(Unavailable):
+        await far.ask()
+    assert await far.ask() == 1
+
+
+async def test_a_slow_network_is_slow(far: Far) -> None:
+    far.network.delay = 0.02
+    started = time.monotonic()
+    assert await far.ask() == 1
+    assert time.monotonic() - started > 0.02
+
+
+async def test_a_connection_that_closes_before_the_commit_leaves_it_unknown(far: Far, tmp_path: Path) -> None:
+    with (
+        faults.here(tmp_path),
+        faults.armed(tmp_path, "tests.ask.before_commit", "close_connection"),
+        pytest.raises(OutcomeUnknown),
+    ):
+        await far.ask("ask")
+    assert await far.ask("ask") == 1
