@@ -22,7 +22,7 @@ from services.identity.settings import IdentitySettings
 from services.identity.tokens import TokenIssuer
 from services.mesh import logs
 from services.mesh.app import App
-from services.mesh.channels import channel
+from services.mesh.channels import Peer
 from services.mesh.clock import Clock, system_clock
 from services.mesh.database import Database
 from services.mesh.revocation import Fetch, Revocation
@@ -64,7 +64,7 @@ async def build(
     service = IdentityService(
         database, passwords, people, accounts, sessions, claims_tried=settings.unproven_claims_tried
     )
-    to_notification = channel(mesh.peers.get("notification", ()), "notification", settings)
+    to_notification = Peer(mesh.peers.get("notification", ()), "notification", settings)
     codes = Codes(
         database,
         vault,
@@ -81,7 +81,7 @@ async def build(
     )
 
     async def close() -> None:
-        await to_notification.close(None)
+        await to_notification.close()
         passwords.close()
         await database.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grpc
+
 from sampan.notification.v1 import notification_internal_service_pb2 as pb
 from sampan.notification.v1.notification_internal_service_pb2_grpc import NotificationInternalServiceStub
 
