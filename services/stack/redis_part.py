@@ -31,8 +31,10 @@ loglevel warning
 
 # Buckets that the replicas of a service share: `ratelimit:<service>:...`.
 BUCKETS = "ratelimit"
-# What a service does: keep keys, talk, and run scripts that it brings; not look after the server.
-RIGHTS = "-@all +@read +@write +@connection +@pubsub +@transaction +@scripting -@admin -@dangerous -script"
+# What a service does: keep keys, talk, run scripts that it brings, ask the time; not look after the server.
+RIGHTS = (
+    "-@all +@read +@write +@connection +@pubsub +@transaction +@scripting +time -script -@admin -@dangerous"
+)
 
 
 def acl_line(user: str, password: str) -> str:
