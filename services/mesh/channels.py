@@ -77,7 +77,8 @@ def channel(
             ("grpc.ssl_target_name_override", server_name(service)),
             ("grpc.service_config", service_config(methods)),
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
+            # How long connecting with its handshake may take.
+            ("grpc.min_reconnect_backoff_ms", 3000),
             ("grpc.max_reconnect_backoff_ms", 1000),
         ),
     )
