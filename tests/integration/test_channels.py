@@ -18,7 +18,7 @@ from sampan.probe.v1 import probe_service_pb2 as probe
 from sampan.probe.v1.probe_service_pb2_grpc import ProbeServiceStub
 from services.mesh.app import App
 from services.mesh.channels import acting_for, service_config
-from services.mesh.errors import DeadlineExceeded, Internal, NotFound, SampanError, Unavailable
+from services.mesh.errors import DeadlineExceeded, Internal, NotFound, RateLimited, SampanError, Unavailable
 from services.mesh.policy import all_methods
 from services.mesh.settings import MeshSettings, ServiceSettings
 from services.stack.pki import Pki
@@ -156,6 +156,7 @@ async def test_streams_are_handed_on_with_all_that(hops: tuple[Recorder, grpc.ai
     ("fail", "expected", "shown"),
     [
         ("NotFound", NotFound, "NOT_FOUND"),
+        ("RateLimited", RateLimited, "RATE_LIMITED"),
         ("TokenExpired", SampanError, "TOKEN_EXPIRED"),
         ("Unavailable", Unavailable, "UNAVAILABLE"),
         ("CallerNotAllowed", Internal, "INTERNAL"),

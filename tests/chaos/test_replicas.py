@@ -1,10 +1,11 @@
-"""Two replicas behind the edge: each told to stop in turn, under load, fails no call through any door."""
+"""Two replicas behind the edge: stopped in turn under load, or without Redis, they fail no call."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -127,6 +128,21 @@ async def test_each_replica_stopped_in_turn_under_load_fails_no_call(pair: Stack
     journal = (pair.home / "logs" / "supervisor.log").read_text()
     for part in REPLICAS:
         assert f'"{part}"' in journal
+
+
+async def test_a_frozen_redis_holds_no_call_up(pair: Stack, people: Clients) -> None:
+    person = await people.register()
+    redis = pair.state.parts["redis"].pid
+    os.kill(redis, signal.SIGSTOP)
+    try:
+        for _ in range(20):
+            started = time.monotonic()
+            reply = await people.rest.call("GET", "/v1/me", token=person.token)
+            assert reply.code == 200, reply
+            # Redis is waited for 50 ms by the setting; the rest is for a busy machine.
+            assert time.monotonic() - started < 2
+    finally:
+        os.kill(redis, signal.SIGCONT)
 
 
 def test_every_replica_is_shown(pair: Stack) -> None:
