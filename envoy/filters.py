@@ -60,7 +60,12 @@ def _transcoder(settings: EdgeSettings) -> Config:
         match_unregistered_custom_verb=True,
         # Gives every error a body, which Lua can replace but not add once trailers follow.
         convert_grpc_status=True,
-        request_validation_options={"reject_unknown_method": True, "reject_unknown_query_parameters": True},
+        request_validation_options={
+            "reject_unknown_method": True,
+            "reject_unknown_query_parameters": True,
+            # Else an id in the body would count, and not the one in the path.
+            "reject_binding_body_field_collisions": True,
+        },
         print_options={
             "always_print_primitive_fields": True,
             "preserve_proto_field_names": True,

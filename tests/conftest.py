@@ -20,7 +20,7 @@ from services.stack.pki import Pki
 from tests.support import databases, doors
 from tests.support import stack as stacks
 from tests.support.clients import Clients
-from tests.support.mesh import make_pki, serving
+from tests.support.mesh import Minter, make_pki, serving
 from tests.support.stack import Stack
 
 RUN = "SAMPAN_TEST_RUN"
@@ -133,6 +133,22 @@ async def identity(
     """
     mesh = MeshSettings(rate_limit_scale=10_000, peers={"notification": [notification[1]]})
     app = await databases.identity_app(identity_database, pki, mesh)
+    async with serving(app, mesh) as address:
+        yield app, address
+
+
+@pytest.fixture(scope="module")
+async def profile_database(stack: Stack) -> AsyncIterator[databases.Clone]:
+    """A migrated and empty database of profile for one module."""
+    async with databases.clone(stack, "profile") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+async def profile(profile_database: databases.Clone, pki: Pki) -> AsyncIterator[tuple[App, str]]:
+    """Profile in this process behind the production chain, and its address. Its keys are a Minter's."""
+    mesh = MeshSettings(rate_limit_scale=10_000, peers={"identity": ["127.0.0.1:1"]})
+    app = await databases.profile_app(profile_database, pki, mesh, Minter())
     async with serving(app, mesh) as address:
         yield app, address
 

@@ -42,6 +42,12 @@ async def _notification(mesh: MeshSettings) -> App:
     return await build(mesh)
 
 
+async def _profile(mesh: MeshSettings) -> App:
+    from services.profile.app import build
+
+    return await build(mesh)
+
+
 async def _web(mesh: MeshSettings) -> App:
     from services.web.app import build
 
@@ -52,6 +58,7 @@ async def _web(mesh: MeshSettings) -> App:
 BUILDERS: dict[str, Callable[[MeshSettings], Awaitable[App]]] = {
     "identity": _identity,
     "notification": _notification,
+    "profile": _profile,
     "web": _web,
 }
 

@@ -47,12 +47,13 @@ SERVICES: dict[str, Service] = {
             internal=("sampan.identity.v1.IdentityInternalService",),
         ),
         Service("notification", public=(), internal=("sampan.notification.v1.NotificationInternalService",)),
+        Service("profile", public=("sampan.profile.v1.ProfileService",)),
         Service("web", public=("sampan.web.v1.WebService",), database=False),
     )
 }
 
 PROCESSES: tuple[Process, ...] = (
-    Process("people", ("identity", "notification")),
+    Process("people", ("identity", "notification", "profile")),
     Process("background", ("web",)),
 )
 

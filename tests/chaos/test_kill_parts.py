@@ -12,19 +12,12 @@ import httpx
 import pytest
 
 from services.stack.topology import EDGE, PROCESSES, SERVERS
-from tests.conftest import shared_stack
 from tests.support.clients import Clients, Person
 from tests.support.stack import Stack
 
 PARTS = (*SERVERS, EDGE, *(process.name for process in PROCESSES))
 # Seconds in which everything must work again after a kill.
 BACK_WITHIN = 15
-
-
-@pytest.fixture(scope="module")
-def victim() -> Stack:
-    """A stack that no other test looks at, and that lets people register faster than people do."""
-    return shared_stack("victim", {"SAMPAN_RATE_LIMIT_SCALE": "1000"})
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from services.mesh.app import App
 from services.mesh.policy import Access, Method, service_methods
 from services.mesh.settings import MeshSettings
 from services.notification import app as _notification
+from services.profile import app as _profile
 from services.stack.pki import Pki
 from services.web import app as _web
 from services.web.settings import WebSettings
@@ -22,11 +23,13 @@ from tests.support.mesh import PROBE, Minter, channel_as, probe_app, serving, se
 SERVED = {
     "identity": "sampan.identity.v1.IdentityService",
     "notification": "sampan.notification.v1.NotificationInternalService",
+    "profile": "sampan.profile.v1.ProfileService",
     "web": "sampan.web.v1.WebService",
     "probe": PROBE,
 }
 assert _identity
 assert _notification
+assert _profile
 MATRIX = [
     pytest.param(service, method, caller, id=f"{method.path[1:]}-{caller}")
     for service, full_name in SERVED.items()
@@ -65,7 +68,11 @@ def minter() -> Minter:
 
 @pytest.fixture(scope="module")
 async def addresses(
-    identity: tuple[App, str], notification: tuple[App, str], pki: Pki, minter: Minter
+    identity: tuple[App, str],
+    notification: tuple[App, str],
+    profile: tuple[App, str],
+    pki: Pki,
+    minter: Minter,
 ) -> AsyncIterator[dict[str, str]]:
     mesh = MeshSettings(rate_limit_scale=10_000)
     web = await _web.build(mesh, (), "0", WebSettings(**settings_of("web", pki)))
@@ -73,6 +80,7 @@ async def addresses(
         yield {
             "identity": identity[1],
             "notification": notification[1],
+            "profile": profile[1],
             "web": web_address,
             "probe": probe_address,
         }
@@ -120,13 +128,15 @@ async def test_access(
     caller: str,
     addresses: dict[str, str],
     identity: tuple[App, str],
+    profile: tuple[App, str],
     pki: Pki,
     minter: Minter,
 ) -> None:
     metadata = []
     if caller in {"user", "other_user", "admin"}:
-        # Identity knows its own key only; the others are asked with the key of the test.
-        signer = Minter.of(identity[0]) if service == "identity" else minter
+        # These two know a key of their own only; the others are asked with the key of the test.
+        apps = {"identity": identity[0], "profile": profile[0]}
+        signer = Minter.of(apps[service]) if service in apps else minter
         token = signer.token(str(uuid.uuid4()), roles=["admin"] if caller == "admin" else None)
         metadata = [("authorization", f"Bearer {token}")]
     async with channel_as(certificate_of(method, caller), addresses[service], service, pki) as channel:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sampan.identity.v1 import identity_service_pb2 as _identity
 from sampan.notification.v1 import notification_internal_service_pb2 as _notification
+from sampan.profile.v1 import profile_service_pb2 as _profile
 from sampan.web.v1 import web_service_pb2 as _web
 from services.mesh.app import App
 from services.mesh.policy import Access, Method, service_methods
@@ -26,10 +27,12 @@ from tests.support.messages import requests
 
 assert _identity
 assert _notification
+assert _profile
 assert _web
 METHODS = {
     "identity": service_methods("sampan.identity.v1.IdentityService"),
     "notification": service_methods("sampan.notification.v1.NotificationInternalService"),
+    "profile": service_methods("sampan.profile.v1.ProfileService"),
     "web": service_methods("sampan.web.v1.WebService"),
 }
 ALL = [
@@ -47,13 +50,18 @@ def caller_of(method: Method) -> str:
 
 @pytest.fixture(scope="module")
 async def channels(
-    identity: tuple[App, str], notification: tuple[App, str], pki: Pki
+    identity: tuple[App, str], notification: tuple[App, str], profile: tuple[App, str], pki: Pki
 ) -> AsyncIterator[dict[tuple[str, str], grpc.aio.Channel]]:
     """Channels by service and by who calls."""
     mesh = MeshSettings(rate_limit_scale=1_000_000)
     web = await web_app.build(mesh, (), "0", WebSettings(**settings_of("web", pki)))
     async with serving(web, mesh) as web_address, AsyncExitStack() as opened:
-        addresses = {"identity": identity[1], "notification": notification[1], "web": web_address}
+        addresses = {
+            "identity": identity[1],
+            "notification": notification[1],
+            "profile": profile[1],
+            "web": web_address,
+        }
         yield {
             (service, caller): await opened.enter_async_context(
                 channel_as(caller, addresses[service], service, pki)
@@ -76,11 +84,14 @@ async def test_any_bytes(
     data: st.DataObject,
     channels: dict[tuple[str, str], grpc.aio.Channel],
     identity: tuple[App, str],
+    profile: tuple[App, str],
 ) -> None:
     raw = data.draw(requests(method.request))
     metadata = []
     if method.access is not Access.PUBLIC:
-        metadata = [("authorization", f"Bearer {Minter.of(identity[0]).token(str(uuid.uuid4()))}")]
+        signer = Minter.of(profile[0] if service == "profile" else identity[0])
+        roles = ["admin"] if method.access is Access.ADMIN else None
+        metadata = [("authorization", f"Bearer {signer.token(str(uuid.uuid4()), roles=roles)}")]
     try:
         channel = channels[service, caller_of(method)]
         answer = await channel.unary_unary(method.path)(raw, metadata=metadata, timeout=20)

@@ -38,7 +38,7 @@ async def test_reflection_tells_of_public_services_and_of_no_other(stack: Stack)
         ]
         answers = [answer async for answer in stub.ServerReflectionInfo(iter(requests), timeout=10)]
     listed = {service.name for service in answers[0].list_services_response.service}
-    assert listed == {"sampan.identity.v1.IdentityService", "sampan.web.v1.WebService"}
+    assert listed == {name for service in SERVICES.values() for name in service.public}
     assert answers[1].file_descriptor_response.file_descriptor_proto
 
 

@@ -8,7 +8,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -17,10 +17,14 @@ from services.identity.app import build as build_identity
 from services.identity.settings import IdentitySettings
 from services.mesh import migrations
 from services.mesh.app import App
+from services.mesh.auth import Keys
 from services.mesh.clock import Clock, system_clock
+from services.mesh.revocation import nothing_revoked
 from services.mesh.settings import MeshSettings
 from services.notification.app import build as build_notification
 from services.notification.settings import NotificationSettings
+from services.profile.app import build as build_profile
+from services.profile.settings import ProfileSettings
 from services.stack.pki import Pki
 from tests.support.mesh import settings_of
 from tests.support.stack import Stack, execute
@@ -98,3 +102,12 @@ async def notification_app(found: Clone, pki: Pki, **more: Any) -> App:
         **more,
     )
     return await build_notification(MeshSettings(), settings)
+
+
+async def profile_app(found: Clone, pki: Pki, mesh: MeshSettings, keys: Keys | None = None) -> App:
+    """Profile, built on a clone. With `keys` it trusts those, and asks identity nothing."""
+    settings = ProfileSettings(
+        **settings_of("profile", pki), database_url=found.runtime_url, master_key=found.master_key
+    )
+    app = await build_profile(mesh, settings)
+    return app if keys is None else replace(app, keys=keys, revocations=nothing_revoked)

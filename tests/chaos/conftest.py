@@ -1,0 +1,15 @@
+"""A stack that tests may hurt."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import shared_stack
+from tests.support.stack import Stack
+
+
+@pytest.fixture(scope="module")
+def victim(request: pytest.FixtureRequest) -> Stack:
+    """A stack of this module only, that lets people register faster than people do."""
+    name = request.module.__name__.rpartition(".")[2]
+    return shared_stack(name, {"SAMPAN_RATE_LIMIT_SCALE": "1000"})
