@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from envoy.contract import Binding, Method, read_methods
 from envoy.settings import EdgeSettings, Upstream
-from envoy.typed import EXTENSIONS, Config, seconds, set_header, typed
+from envoy.typed import EXTENSIONS, Config, extension, seconds, set_header, typed
 
 REFLECTION_SERVICES = (
     "grpc.reflection.v1.ServerReflection",
@@ -131,6 +131,14 @@ def _retry_policy(method: Method) -> Config:
     return {
         "retry_on": f"{retry_on},unavailable" if method.retry_safe else retry_on,
         "num_retries": 2,
+        # Another replica, when there is one.
+        "retry_host_predicate": [
+            extension(
+                "envoy.retry_host_predicates.previous_hosts",
+                "retry.host.previous_hosts.v3.PreviousHostsPredicate",
+            )
+        ],
+        "host_selection_retry_max_attempts": "3",
         "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
     }
 

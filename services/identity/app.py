@@ -22,7 +22,7 @@ from services.identity.settings import IdentitySettings
 from services.identity.tokens import TokenIssuer
 from services.mesh import logs
 from services.mesh.app import App
-from services.mesh.channels import channel
+from services.mesh.channels import Peer
 from services.mesh.clock import Clock, system_clock
 from services.mesh.database import Database
 from services.mesh.idempotency import Idempotency, Sweeper
@@ -73,7 +73,7 @@ async def build(
         idempotency,
         claims_tried=settings.unproven_claims_tried,
     )
-    to_notification = channel(mesh.peers.get("notification", ()), "notification", settings)
+    to_notification = Peer(mesh.peers.get("notification", ()), "notification", settings)
     codes = Codes(
         database,
         vault,
@@ -91,7 +91,7 @@ async def build(
     sweeper = Sweeper(database, settings.idempotency_keep_hours, log)
 
     async def close() -> None:
-        await to_notification.close(None)
+        await to_notification.close()
         passwords.close()
         await database.close()
 

@@ -6,7 +6,7 @@ import asyncio
 
 from structlog.typing import FilteringBoundLogger
 
-from services.identity import repository_codes, repository_sessions
+from services.identity import repository, repository_codes, repository_sessions
 from services.identity.keyring import KeyRing
 from services.mesh.database import Database
 from services.mesh.errors import Unavailable
@@ -35,6 +35,8 @@ class Housekeeping:
     async def once(self) -> None:
         """One round. Raises Unavailable."""
         async with self._database.transaction() as connection:
-            await repository_codes.clear_challenges(connection)
-            await repository_sessions.clear_revocations(connection)
+            # Two replicas that delete the same rows may lock each other out.
+            if await repository.alone_in_housekeeping(connection):
+                await repository_codes.clear_challenges(connection)
+                await repository_sessions.clear_revocations(connection)
         await self._keys.load()

@@ -4,33 +4,30 @@ from __future__ import annotations
 
 from uuid import UUID
 
-import grpc
-
 from sampan.notification.v1 import notification_internal_service_pb2 as pb
 from sampan.notification.v1.notification_internal_service_pb2_grpc import NotificationInternalServiceStub
 from services.identity.domain import Identifier, IdentifierKind, Purpose
-from services.mesh.channels import unavailable
+from services.mesh.channels import Peer
 
 _CHANNELS = {IdentifierKind.PHONE: "sms", IdentifierKind.EMAIL: "email"}
 _TEMPLATES = {Purpose.LOGIN: "code_login", Purpose.RESET: "code_reset"}
-_TIMEOUT = 5.0
 
 
 class NotificationSender:
-    """Implements codes.Sender over a channel to notification."""
+    """Implements codes.Sender by calls to notification."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._stub = NotificationInternalServiceStub(channel)
+    def __init__(self, notification: Peer) -> None:
+        self._stub = NotificationInternalServiceStub(notification.channel)
 
     async def send_code(
         self, message_id: UUID, to: Identifier, purpose: Purpose, code: str, minutes: int
     ) -> None:
-        """Sends a code. Raises Unavailable."""
+        """Sends a code. Raises Unavailable or DeadlineExceeded."""
         parameters = {"code": code, "minutes": str(minutes)}
         await self._deliver(message_id, to, _TEMPLATES[purpose], parameters)
 
     async def say_no_account(self, message_id: UUID, to: Identifier) -> None:
-        """Tells that there is no account whose password could be reset. Raises Unavailable."""
+        """Tells that there is no account whose password could be reset. Raises as `send_code` does."""
         await self._deliver(message_id, to, "no_account", {})
 
     async def _deliver(
@@ -43,5 +40,5 @@ class NotificationSender:
             parameters=parameters,
             request_id=str(message_id),
         )
-        with unavailable():
-            await self._stub.Deliver(request, timeout=_TIMEOUT, wait_for_ready=True)
+        # Notification starts after identity in the same process.
+        await self._stub.Deliver(request, wait_for_ready=True)

@@ -17,6 +17,8 @@ from services.identity.models import accounts, identifiers, person_keys, signing
 
 # Advisory lock under which the first signing key is made.
 _KEYS_LOCK = 0x5A4D_0001
+# Advisory lock of the replica that clears up.
+_HOUSEKEEPING_LOCK = 0x5A4D_0002
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +255,14 @@ async def all_signing_keys(connection: AsyncConnection) -> list[StoredKey]:
 async def lock_signing_keys(connection: AsyncConnection) -> None:
     """Lets one process at a time make a signing key, until the end of the transaction."""
     await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _KEYS_LOCK})
+
+
+async def alone_in_housekeeping(connection: AsyncConnection) -> bool:
+    """Whether no other replica clears up right now; none will until the end of the transaction."""
+    found = await connection.execute(
+        text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": _HOUSEKEEPING_LOCK}
+    )
+    return bool(found.scalar_one())
 
 
 async def insert_signing_key(connection: AsyncConnection, key: StoredKey) -> None:

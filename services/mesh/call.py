@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from services.mesh.errors import TokenMissing
@@ -26,11 +28,14 @@ class Call:
         "address",
         "caller",
         "created_location",
+        "ends",
         "http_code",
+        "limit",
         "metadata",
         "method",
         "path",
         "started",
+        "subject",
         "trace_id",
         "user",
     )
@@ -40,13 +45,19 @@ class Call:
         self.metadata = metadata
         # Name in the client certificate of who calls: `edge` or a service.
         self.caller = ""
+        # The person in whose name a service calls; believed of services only, and empty for anybody else.
+        self.subject = ""
         # Address of the client: behind the edge that which it saw.
         self.address = ""
         # The path of a REST request, empty through the other doors.
         self.path = ""
         self.user: User | None = None
         self.trace_id = ""
+        # Of time.perf_counter: when it came, and when it must have been answered.
         self.started = 0.0
+        self.ends = math.inf
+        # The contract's deadline in seconds, unless the caller's own is as short: gRPC keeps that one.
+        self.limit: float | None = None
         self.http_code = 0
         self.created_location = ""
 
@@ -69,3 +80,16 @@ class Call:
     def answer_with(self, http_code: int) -> None:
         """Sets the HTTP status that REST shows for a good answer."""
         self.http_code = http_code
+
+    def runs_until(self, remaining: float | None) -> None:
+        """Sets when it must be answered, from what its caller left and what the contract gives."""
+        if remaining is not None:
+            self.ends = self.started + remaining
+        deadline = self.method.deadline
+        if deadline is not None and self.started + deadline < self.ends:
+            self.ends = self.started + deadline
+            self.limit = deadline
+
+
+# The call that this task works on. Tasks inherit it: what outlives its call is started in another context.
+current: ContextVar[Call | None] = ContextVar("current", default=None)

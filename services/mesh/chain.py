@@ -10,7 +10,7 @@ import random
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, NoReturn
 
 import grpc
@@ -20,7 +20,7 @@ from structlog.typing import FilteringBoundLogger
 
 from services.mesh import problem
 from services.mesh.auth import TokenVerifier
-from services.mesh.call import Call
+from services.mesh.call import Call, current
 from services.mesh.errors import (
     CallerNotAllowed,
     DeadlineExceeded,
@@ -34,17 +34,15 @@ from services.mesh.errors import (
     Violation,
     status_of,
 )
-from services.mesh.policy import Access, Method, Scope
-from services.mesh.ratelimit import RateLimiter
-from services.mesh.tls import caller_name
-
-# The name in the certificate of the edge: what it says of a client is believed.
-EDGE = "edge"
+from services.mesh.policy import Access, Method, RateLimit, Scope
+from services.mesh.ratelimit import Limiter
+from services.mesh.tls import EDGE, NOT_SERVICES, caller_name
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Step = Callable[[Call, Context], Awaitable[None] | None]
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_SUBJECT = re.compile(r"[\x21-\x7e]{1,128}")
 _REQUEST_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -55,7 +53,7 @@ class Chain:
         self,
         *,
         verifier: TokenVerifier,
-        limiter: RateLimiter,
+        limiter: Limiter,
         log: FilteringBoundLogger,
         max_request_bytes: int,
         slow_seconds: float = 0.5,
@@ -105,8 +103,12 @@ class Chain:
         method = call.method
         if method.access is Access.MISSING:
             raise PolicyMissing
-        if method.access is Access.SERVICE and call.caller not in method.callers:
-            raise CallerNotAllowed
+        if method.access is Access.SERVICE:
+            if call.caller not in method.callers:
+                raise CallerNotAllowed
+            subject = call.text("x-sampan-subject")
+            if call.caller not in NOT_SERVICES and _SUBJECT.fullmatch(subject):
+                call.subject = subject
 
     def _token(self, call: Call, _: Context) -> Awaitable[None] | None:
         access = call.method.access
@@ -122,10 +124,24 @@ class Chain:
         if call.method.access is Access.ADMIN and "admin" not in call.require_user().roles:
             raise PermissionDenied("this needs the role admin")
 
-    def _limits(self, call: Call, _: Context) -> None:
-        for limit in call.method.limits:
-            key = call.require_user().id if limit.scope is Scope.USER else call.address
-            self._limiter.take(call.method.path, key, limit.calls, limit.seconds)
+    def _limits(self, call: Call, _: Context) -> Awaitable[None] | None:
+        limits = iter(call.method.limits)
+        for limit in limits:
+            waiting = self._take(call, limit)
+            if waiting is not None:
+                return self._wait_for(waiting, call, limits)
+        return None
+
+    def _take(self, call: Call, limit: RateLimit) -> Awaitable[None] | None:
+        key = call.require_user().id if limit.scope is Scope.USER else call.address
+        return self._limiter.take(call.method.path, key, limit.calls, limit.seconds)
+
+    async def _wait_for(self, waiting: Awaitable[None], call: Call, others: Iterator[RateLimit]) -> None:
+        await waiting
+        for limit in others:
+            more = self._take(call, limit)
+            if more is not None:
+                await more
 
     # Reading.
 
@@ -151,6 +167,8 @@ class Chain:
         """Runs the steps. Answers with an error itself when one of them refuses."""
         call = Call(method, dict(context.invocation_metadata() or ()))
         call.started = time.perf_counter()
+        call.runs_until(context.time_remaining())
+        current.set(call)
         try:
             for step in self._run:
                 waiting = step(call, context)
@@ -202,13 +220,6 @@ class Chain:
             trace_id=call.trace_id,
         )
 
-    def deadline(self, method: Method, context: Context) -> asyncio.Timeout:
-        """The contract's deadline; none when the caller's own is as short, since gRPC keeps that one."""
-        remaining = context.time_remaining()
-        if method.deadline is None or (remaining is not None and remaining <= method.deadline):
-            return asyncio.timeout(None)
-        return asyncio.timeout(method.deadline)
-
 
 def _violation(violation: protovalidate.Violation) -> Violation:
     told = violation.proto
@@ -254,7 +265,7 @@ def _unary(chain: Chain, method: Method, handler: Handler) -> Handler:
     async def run(raw: Any, context: Context) -> bytes:
         call = await chain.enter(method, context)
         try:
-            async with chain.deadline(method, context):
+            async with asyncio.timeout(call.limit):
                 response: Message = await handler(_input(chain, method, raw), call)
             answer = response.SerializeToString()
             await chain.leave(call, context)

@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import grpc
 
@@ -50,8 +49,8 @@ class SampanError(Exception):
     subclass one of the types below and set `reason` and `domain`.
     """
 
-    reason: ClassVar[str] = "INTERNAL"
-    domain: ClassVar[str] = "sampan"
+    reason: str = "INTERNAL"
+    domain: str = "sampan"
     detail: str = "something went wrong on our side"
 
     def __init__(self, detail: str | None = None, *, violations: tuple[Violation, ...] = ()) -> None:

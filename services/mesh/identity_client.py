@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 
-import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from sampan.identity.v1 import identity_internal_service_pb2, identity_service_pb2
 from sampan.identity.v1.identity_internal_service_pb2_grpc import IdentityInternalServiceStub
 from sampan.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
-from services.mesh.channels import unavailable
+from services.mesh.channels import Peer
 from services.mesh.clock import Clock
 from services.mesh.revocation import Revocation
 
@@ -21,35 +20,33 @@ _TIMEOUT = 2.0
 
 
 class IdentityClient:
-    """Keys and revocations over a channel to identity.
+    """Keys and revocations, asked of identity.
 
     Keys that were seen once are remembered, so that tokens are verified while identity is away.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, clock: Clock) -> None:
-        self._public = IdentityServiceStub(channel)
-        self._internal = IdentityInternalServiceStub(channel)
+    def __init__(self, identity: Peer, clock: Clock) -> None:
+        self._public = IdentityServiceStub(identity.channel)
+        self._internal = IdentityInternalServiceStub(identity.channel)
         self._clock = clock
         self._keys: dict[str, Ed25519PublicKey] = {}
         self._asked_at = float("-inf")
 
     async def find(self, kid: str, /) -> Ed25519PublicKey | None:
-        """The public key of an id, or None. Raises Unavailable when no key could ever be had."""
+        """The public key of an id, or None. Raises Unavailable or DeadlineExceeded when none could be had."""
         if kid not in self._keys and self._clock() - self._asked_at >= _RELOAD_SECONDS:
             self._asked_at = self._clock()
             await self._load()
         return self._keys.get(kid)
 
     async def _load(self) -> None:
-        with unavailable():
-            answer = await self._public.GetJwks(identity_service_pb2.GetJwksRequest(), timeout=_TIMEOUT)
+        answer = await self._public.GetJwks(identity_service_pb2.GetJwksRequest(), timeout=_TIMEOUT)
         self._keys = {key.kid: _public_key(key.x) for key in answer.keys if key.crv == "Ed25519"}
 
     async def revocations(self, after: int) -> Sequence[Revocation]:
-        """What ended after a number. Raises Unavailable."""
+        """What ended after a number. Raises Unavailable or DeadlineExceeded."""
         request = identity_internal_service_pb2.ListRevocationsRequest(after=after)
-        with unavailable():
-            answer = await self._internal.ListRevocations(request, timeout=_TIMEOUT)
+        answer = await self._internal.ListRevocations(request, timeout=_TIMEOUT)
         return [
             Revocation(one.number, one.session_id, one.until.ToNanoseconds() / 1e9)
             for one in answer.revocations

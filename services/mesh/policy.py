@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -55,6 +56,11 @@ class Method:
     response: type[Message]
     client_streaming: bool
     server_streaming: bool
+
+    @property
+    def retry_safe(self) -> bool:
+        """Whether the same request may be sent again, with its `request_id` where the contract has one."""
+        return self.retry in (policy_pb2.RETRY_SAFE, policy_pb2.RETRY_WITH_REQUEST_ID)
 
 
 class PolicyError(Exception):
@@ -107,6 +113,13 @@ def service_methods(full_name: str) -> dict[str, Method]:
     """All methods of a protobuf service by name; its module must have been imported."""
     service: ServiceDescriptor = descriptor_pool.Default().FindServiceByName(full_name)
     return {descriptor.name: method_of(descriptor) for descriptor in service.methods}
+
+
+@cache
+def method_at(path: str) -> Method:
+    """The method at `/package.Service/Method`; its module must have been imported. Raises KeyError."""
+    _, service, name = path.split("/")
+    return service_methods(service)[name]
 
 
 def all_methods(services: Iterable[str]) -> list[Method]:

@@ -1,9 +1,22 @@
-"""Token buckets for the limits that the contract states."""
+"""Token buckets for the limits that the contract states, as one process counts them."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from typing import Protocol
+
 from services.mesh.clock import Clock
 from services.mesh.errors import RateLimited
+
+
+class Limiter(Protocol):
+    """What the chain asks whether there is room for one more call."""
+
+    def take(self, name: str, key: str, calls: int, seconds: float) -> Awaitable[None] | None:
+        """Takes one token of the bucket of `calls` in `seconds`. Raises RateLimited, or the awaitable does.
+
+        None when it was taken at once; else the awaitable must be awaited.
+        """
 
 
 class _Bucket:

@@ -21,6 +21,8 @@ class MeshSettings(BaseSettings):
     parts: dict[str, tuple[str, int]] = Field(default_factory=dict)
     # Multiplies calls-per-time limits only; load tests raise it.
     rate_limit_scale: float = Field(default=1.0, gt=0, le=1_000_000)
+    # Seconds that a call waits for Redis to say whether there is room; after that this process counts alone.
+    rate_limit_timeout: float = Field(default=0.05, gt=0, le=10)
     # Who issues access tokens and for whom: claims `iss` and `aud`.
     token_issuer: str = "sampan"  # noqa: S105 - a name, not a secret
     token_audience: str = "sampan"  # noqa: S105 - a name, not a secret

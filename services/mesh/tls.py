@@ -9,6 +9,11 @@ import grpc
 
 SPIFFE_PREFIX = "spiffe://sampan/"
 
+# The name in the certificate of the edge: what it says of a client is believed.
+EDGE = "edge"
+# Who holds a certificate without being a service.
+NOT_SERVICES = frozenset(("", EDGE, "operator"))
+
 
 def server_credentials(cert: Path, key: Path, authority: Path) -> grpc.ServerCredentials:
     """Credentials of a server that refuses callers without a certificate of the mesh's authority."""

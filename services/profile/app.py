@@ -6,7 +6,7 @@ import base64
 
 from services.mesh import logs
 from services.mesh.app import App
-from services.mesh.channels import channel
+from services.mesh.channels import Peer
 from services.mesh.clock import Clock, system_clock
 from services.mesh.database import Database
 from services.mesh.idempotency import Idempotency, Sweeper
@@ -36,11 +36,11 @@ async def build(
     page_tokens = PageTokens(vault.derive("page-tokens"), "profiles")
     service = ProfileService(database, People(vault), page_tokens, idempotency)
     sweeper = Sweeper(database, settings.idempotency_keep_hours, logs.logger("profile"))
-    to_identity = channel(mesh.peers["identity"], "identity", settings)
+    to_identity = Peer(mesh.peers["identity"], "identity", settings)
     identity = IdentityClient(to_identity, clock)
 
     async def close() -> None:
-        await to_identity.close(None)
+        await to_identity.close()
         await database.close()
 
     return App(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from services.stack.part import Part, inherited
 from services.stack.paths import ROOT
 from services.stack.pki import EDGE, Pki, dns_name
 from services.stack.ports import LOOPBACK
-from services.stack.service_parts import peers
+from services.stack.service_parts import chosen, peers
 from services.stack.topology import SERVICES
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ def edge_settings(edge: Edge, pki: Pki, ports: Mapping[str, int], admin_port: in
     from envoy.settings import LOCAL_ORIGINS, EdgeSettings
 
     identity = pki.identity(EDGE)
-    upstreams = [upstream(name, ports, one.public) for name, one in SERVICES.items() if one.public]
+    places = peers(ports, chosen(edge.environment))
+    upstreams = [upstream(name, places[name], one.public) for name, one in SERVICES.items() if one.public]
     reflects = edge.text("SAMPAN_ENVIRONMENT") != "production"
     return EdgeSettings(
         listen_host=edge.host,
@@ -104,7 +105,7 @@ def edge_settings(edge: Edge, pki: Pki, ports: Mapping[str, int], admin_port: in
         ca_file=identity.ca,
         cert_file=identity.certificate,
         key_file=identity.key,
-        reflection=upstream(REFLECTS, ports, (), "reflection") if reflects else None,
+        reflection=upstream(REFLECTS, places[REFLECTS], (), "reflection") if reflects else None,
         issuer=edge.text("SAMPAN_TOKEN_ISSUER", "sampan"),
         audience=edge.text("SAMPAN_TOKEN_AUDIENCE", "sampan"),
         cors_origins=tuple(edge.text("SAMPAN_EDGE_CORS_ORIGINS").split()) or LOCAL_ORIGINS,
@@ -115,10 +116,10 @@ def edge_settings(edge: Edge, pki: Pki, ports: Mapping[str, int], admin_port: in
     )
 
 
-def upstream(service: str, ports: Mapping[str, int], public: tuple[str, ...], name: str = "") -> Upstream:
+def upstream(service: str, places: Sequence[str], public: tuple[str, ...], name: str = "") -> Upstream:
     from envoy.settings import Upstream
 
-    addresses = [address.rpartition(":") for address in peers(ports)[service]]
+    addresses = [address.rpartition(":") for address in places]
     return Upstream(
         name=name or service,
         public=public,

@@ -29,15 +29,19 @@ tcp-keepalive 60
 loglevel warning
 """
 
-# Buckets of the rate limiter are shared, so that a limit is one whichever service spends it.
-SHARED = "ratelimit"
+# Buckets that the replicas of a service share: `ratelimit:<service>:...`.
+BUCKETS = "ratelimit"
+# What a service does: keep keys, talk, run scripts that it brings, ask the time; not look after the server.
+RIGHTS = (
+    "-@all +@read +@write +@connection +@pubsub +@transaction +@scripting +time -script -@admin -@dangerous"
+)
 
 
 def acl_line(user: str, password: str) -> str:
     """Rights of one service; the server sees a hash of the password only."""
     digest = hashlib.sha256(password.encode()).hexdigest()
-    patterns = " ".join(f"~{prefix}:* &{prefix}:*" for prefix in (user, SHARED))
-    return f"user {user} on #{digest} resetchannels {patterns} +@all -@admin -@dangerous +client|setname"
+    reach = f"~{user}:* &{user}:* ~{BUCKETS}:{user}:*"
+    return f"user {user} on #{digest} resetchannels {reach} {RIGHTS} +client|setname"
 
 
 def acl(users: Mapping[str, str]) -> str:

@@ -7,6 +7,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import uvloop
@@ -18,6 +19,7 @@ from services.mesh.auth import TokenVerifier
 from services.mesh.chain import Chain
 from services.mesh.clock import system_clock
 from services.mesh.ratelimit import RateLimiter
+from services.mesh.ratelimit_shared import SharedRateLimiter
 from services.mesh.revocation import Revocations
 from services.mesh.server import Server
 from services.mesh.settings import MeshSettings
@@ -78,9 +80,23 @@ class Running:
             clock=system_clock,
             revoked=self.revocations.is_revoked,
         )
+        local = RateLimiter(time.monotonic, scale=mesh.rate_limit_scale)
+        self._shared = (
+            SharedRateLimiter(
+                settings.redis_url.get_secret_value(),
+                app.name,
+                local,
+                time.monotonic,
+                log,
+                scale=mesh.rate_limit_scale,
+                timeout=mesh.rate_limit_timeout,
+            )
+            if settings.redis_url is not None
+            else None
+        )
         chain = Chain(
             verifier=verifier,
-            limiter=RateLimiter(system_clock, scale=mesh.rate_limit_scale),
+            limiter=self._shared or local,
             log=log,
             max_request_bytes=settings.max_request_bytes,
             slow_seconds=mesh.log_slow_seconds,
@@ -101,6 +117,8 @@ class Running:
     async def start(self) -> None:
         """Serves as soon as it knows which sessions have ended."""
         await self.revocations.load()
+        if self._shared is not None:
+            await self._shared.start()
         await self.server.start()
         for work in (self.revocations.follow, *self._app.background):
             task = asyncio.ensure_future(work())
@@ -113,6 +131,8 @@ class Running:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._shared is not None:
+            await self._shared.close()
         for close in self._app.closers:
             await close()
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGINT
 
 from services.stack import binaries
 from services.stack.addresses import OUTSIDE, Addresses
+from services.stack.errors import StackError
 from services.stack.home import Home
 from services.stack.part import Part, inherited
 from services.stack.paths import ROOT
 from services.stack.pki import Pki
 from services.stack.ports import LOOPBACK
-from services.stack.topology import PROCESSES, SERVERS, SERVICES, Process
+from services.stack.topology import PROCESSES, REPLICAS, SERVERS, SERVICES, Process, processes
 
 # Read by libraries that services use; everything else a service knows is in SAMPAN_ variables.
 FOREIGN_PREFIXES = ("SAMPAN_", "OTEL_", "GRPC_", "AWS_", "COVERAGE_")
@@ -30,20 +31,28 @@ def replica_key(service: str, replica: int) -> str:
     return service if replica == 0 else f"{service}/{replica}"
 
 
-def port_names() -> list[str]:
+def chosen(environment: Mapping[str, str]) -> tuple[Process, ...]:
+    """The processes that this environment wants. Raises StackError."""
+    try:
+        return processes(environment)
+    except ValueError as error:
+        raise StackError("replicas", f"{REPLICAS}: {error}", f"Say {REPLICAS}='{{\"people\": 2}}'") from None
+
+
+def port_names(of: Iterable[Process] = PROCESSES) -> list[str]:
     return [
         replica_key(service, replica)
-        for process in PROCESSES
+        for process in of
         for replica in range(process.replicas)
         for service in process.services
     ]
 
 
-def peers(ports: Mapping[str, int]) -> dict[str, list[str]]:
+def peers(ports: Mapping[str, int], of: Iterable[Process] = PROCESSES) -> dict[str, list[str]]:
     """Addresses of all replicas of every service."""
     return {
         service: [f"{LOOPBACK}:{ports[replica_key(service, replica)]}" for replica in range(process.replicas)]
-        for process in PROCESSES
+        for process in of
         for service in process.services
     }
 
@@ -58,10 +67,11 @@ class ServiceParts:
     environment: Mapping[str, str]
 
     def all(self) -> list[Part]:
-        return [self.part(process, replica) for process in PROCESSES for replica in range(process.replicas)]
+        found = chosen(self.environment)
+        return [self.part(process, replica) for process in found for replica in range(process.replicas)]
 
     def part(self, process: Process, replica: int) -> Part:
-        name = process.name if process.replicas == 1 else f"{process.name}-{replica + 1}"
+        name = process.parts[replica]
         listen = {
             service: f"{LOOPBACK}:{self.addresses.ports[replica_key(service, replica)]}"
             for service in process.services
@@ -91,7 +101,7 @@ class ServiceParts:
             "PYTHONPATH": f"{ROOT}:{ROOT / 'gen'}",
             "PYTHONUNBUFFERED": "1",
             "PYTHONPYCACHEPREFIX": str(bytecode_cache(self.home)),
-            "SAMPAN_PEERS": json.dumps(peers(self.addresses.ports)),
+            "SAMPAN_PEERS": json.dumps(peers(self.addresses.ports, chosen(self.environment))),
             "SAMPAN_PARTS": json.dumps({name: self.addresses.socket(name) for name in SERVERS}),
         }
 

@@ -19,9 +19,9 @@ from services.stack.pki import EDGE, OPERATOR, Pki
 from services.stack.postgres_part import postgres_part
 from services.stack.redis_part import redis_part
 from services.stack.secrets import load_or_make
-from services.stack.service_parts import ServiceParts, port_names
+from services.stack.service_parts import ServiceParts, chosen, port_names
 from services.stack.supervisor import Progress, Report, Supervisor, end_leftovers, together
-from services.stack.topology import PROCESSES, SERVERS, SERVICES
+from services.stack.topology import SERVERS, SERVICES
 
 ADMIN = "envoy/admin"
 # Seconds between looks at the certificates.
@@ -37,6 +37,7 @@ class Stack:
         self.report = report
         self.edge = Edge(environment)
         self.port = self.edge.port
+        self.processes = chosen(environment)
         self.state = home.load_state()
         self.supervisor = Supervisor(home, self.state, report)
         self.pki = Pki(home / "pki")
@@ -63,7 +64,7 @@ class Stack:
         if not loopback.is_free(self.port, self.edge.host):
             hint = f"Stop what listens there, or choose another port: {PORT}={self.port + 1} ./scripts/up"
             raise StackError("envoy", f"port {self.port} on {self.edge.host} is taken", hint)
-        names = [*self._own_servers(), *port_names(), ADMIN]
+        names = [*self._own_servers(), *port_names(self.processes), ADMIN]
         seed = str(self.home.root)
         found = loopback.assign(names, self.state.ports, seed=seed, taken={self.port})
         self.state.ports = {**self.state.ports, **found}
@@ -138,8 +139,8 @@ class Stack:
         return f"{loopback.LOOPBACK}:{self.state.ports[name]}"
 
     def _listening(self, part: Part) -> str:
-        for process in PROCESSES:
-            if part.name == process.name:
+        for process in self.processes:
+            if part.name in process.parts:
                 return ", ".join(process.services)
         return ""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,13 @@ class Process:
     services: tuple[str, ...]
     replicas: int = 1
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of its replicas: that of the process when there is one."""
+        if self.replicas == 1:
+            return (self.name,)
+        return tuple(f"{self.name}-{replica + 1}" for replica in range(self.replicas))
+
 
 SERVICES: dict[str, Service] = {
     service.name: service
@@ -47,6 +56,30 @@ PROCESSES: tuple[Process, ...] = (
     Process("people", ("identity", "notification", "profile")),
     Process("background", ("web",)),
 )
+
+# How many replicas of which process a person wants: a JSON object such as {"people": 2}.
+REPLICAS = "SAMPAN_PROCESS_REPLICAS"
+MOST_REPLICAS = 32
+
+
+def processes(environment: Mapping[str, str]) -> tuple[Process, ...]:
+    """The processes with as many replicas as the environment wants. Raises ValueError with what is wrong."""
+    wanted = dict(_wanted(environment.get(REPLICAS, "") or "{}"))
+    return tuple(replace(one, replicas=wanted.get(one.name, one.replicas)) for one in PROCESSES)
+
+
+def _wanted(text: str) -> Iterator[tuple[str, int]]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("it is not a JSON object")  # noqa: TRY004 - one kind of error for whoever wrote it
+    known = {process.name for process in PROCESSES}
+    for name, replicas in found.items():
+        if name not in known:
+            raise ValueError(f"there is no process {name}: choose from {', '.join(sorted(known))}")
+        if type(replicas) is not int or not 1 <= replicas <= MOST_REPLICAS:
+            raise ValueError(f"{name} may have from 1 to {MOST_REPLICAS} replicas")
+        yield name, replicas
+
 
 # Parts that are servers of their own; each can instead be an outside one.
 SERVERS: tuple[str, ...] = ("postgres", "redis", "nats")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from cryptography.hazmat.primitives import serialization as form
 from google.rpc import error_details_pb2, status_pb2
 
 from sampan.probe.v1 import probe_service_pb2 as probe
 from services.mesh.settings import MeshSettings
-from services.stack.pki import Pki
+from services.stack.pki import LEAF_LIFE, Authority, Pki
 from tests.support.mesh import PROBE, Minter, channel_as, make_pki, probe_app, serving
 
 
@@ -179,18 +181,40 @@ async def test_a_caller_without_a_certificate_cannot_connect(minter: Minter, pki
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
+async def cannot_connect(address: str, authority: bytes, key: bytes, certificate: bytes, token: str) -> None:
+    """Neither an internal method nor, with a stolen token, a person's can be called with a certificate."""
+    credentials = grpc.ssl_channel_credentials(authority, key, certificate)
+    options = [("grpc.ssl_target_name_override", "probe.sampan.internal")]
+    async with grpc.aio.secure_channel(address, credentials, options=options) as channel:
+        for method in ("EchoService", "Echo"):
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await Client(channel).unary(method, HELLO, token)
+            assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
 async def test_a_certificate_of_another_authority_is_refused(
     minter: Minter, pki: Pki, address: str, tmp_path: Path
 ) -> None:
     stranger = make_pki(tmp_path).identity("web")
-    credentials = grpc.ssl_channel_credentials(
-        pki.identity("probe").ca.read_bytes(), stranger.key.read_bytes(), stranger.certificate.read_bytes()
-    )
+    authority = pki.identity("probe").ca.read_bytes()
+    key, certificate = stranger.key.read_bytes(), stranger.certificate.read_bytes()
+    await cannot_connect(address, authority, key, certificate, minter.token())
+
+
+async def test_an_expired_certificate_is_refused(minter: Minter, pki: Pki, address: str) -> None:
+    def issued(days_ago: int) -> tuple[bytes, bytes]:
+        moment = datetime.now(UTC) - timedelta(days=days_ago)
+        certificate, key = Authority.load(pki.folder).issue("web", moment)
+        pem = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
+        return pem, certificate.public_bytes(form.Encoding.PEM)
+
+    authority = pki.identity("probe").ca.read_bytes()
+    await cannot_connect(address, authority, *issued(LEAF_LIFE.days + 1), minter.token())
+    # The same, but of today, is let in: it was the age.
+    credentials = grpc.ssl_channel_credentials(authority, *issued(0))
     options = [("grpc.ssl_target_name_override", "probe.sampan.internal")]
     async with grpc.aio.secure_channel(address, credentials, options=options) as channel:
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await Client(channel).unary("EchoService", HELLO)
-    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+        await Client(channel).unary("EchoService", HELLO)
 
 
 async def test_too_many_calls_are_refused_with_the_time_to_wait(client: Client) -> None:

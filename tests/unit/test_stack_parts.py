@@ -76,7 +76,7 @@ def test_redis_has_no_default_user_and_keeps_services_apart() -> None:
     text = redis_part.acl({"identity": "secret", "payment": "other"})
     assert "user default off" in text
     line = next(line for line in text.splitlines() if line.startswith("user identity "))
-    assert {word for word in line.split() if word.startswith("~")} == {"~identity:*", "~ratelimit:*"}
+    assert {word for word in line.split() if word.startswith("~")} == {"~identity:*", "~ratelimit:identity:*"}
     assert "secret" not in text
     assert hashlib.sha256(b"secret").hexdigest() in line
     assert "-@dangerous" in line

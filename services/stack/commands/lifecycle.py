@@ -118,6 +118,7 @@ def status() -> None:
 def rows_of(state: State) -> list[tuple[str, str, str, str, str]]:
     import time
 
+    from services.stack.service_parts import replica_key
     from services.stack.supervisor import is_same
     from services.stack.topology import PROCESSES
 
@@ -125,8 +126,10 @@ def rows_of(state: State) -> list[tuple[str, str, str, str, str]]:
     rows = []
     for name, running in state.parts.items():
         alive = is_same(running) is not None
-        names = services.get(name.rpartition("-")[0] or name, services.get(name, (name,)))
-        ports = " ".join(f"{each}:{state.ports[each]}" for each in names if each in state.ports)
+        process, _, number = name.rpartition("-")
+        names = services.get(name) or services.get(process, (name,))
+        keys = {each: replica_key(each, int(number) - 1 if process in services else 0) for each in names}
+        ports = " ".join(f"{each}:{state.ports[key]}" for each, key in keys.items() if key in state.ports)
         age = f"{time.time() - running.started:.0f} s" if alive else ""
         listens = state.edge if name == "envoy" else ports
         rows.append((name, "running" if alive else "down", str(running.pid), age, listens))

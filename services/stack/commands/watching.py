@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -44,13 +45,13 @@ async def ask(names: list[str]) -> list[tuple[str, str, str]]:
     from services.mesh import liveness
     from services.stack.addresses import addresses_of
     from services.stack.pki import OPERATOR, Pki
-    from services.stack.service_parts import peers
+    from services.stack.service_parts import chosen, peers
 
     home, environment = this_home()
     state = home.load_state()
     addresses = addresses_of(home, state, environment)
     operator = Pki(home / "pki").identity(OPERATOR)
-    places = peers(state.ports)
+    places = peers(state.ports, chosen(environment))
     rows: list[tuple[str, str, str]] = []
     for name in names:
         if name in SERVERS:
@@ -117,19 +118,20 @@ def logs(
       sampan logs supervisor -n 20
     """
     with told_errors():
-        home, _ = this_home()
-        paths = [path for name in files_of(service) if (path := home.logs / f"{name}.log").exists()]
+        home, environment = this_home()
+        files = [home.logs / f"{name}.log" for name in files_of(service, environment)]
+        paths = [path for path in files if path.exists()]
         if not paths:
             raise StackError(service, f"has no log in {home.logs}", "Run ./scripts/up first.")
         show(paths, follow=follow, lines=lines)
 
 
-def files_of(service: str) -> list[str]:
-    for process in PROCESSES:
+def files_of(service: str, environment: Mapping[str, str]) -> list[str]:
+    from services.stack.service_parts import chosen
+
+    for process in chosen(environment):
         if service in (process.name, *process.services):
-            if process.replicas == 1:
-                return [process.name]
-            return [f"{process.name}-{replica + 1}" for replica in range(process.replicas)]
+            return [*process.parts]
     return [service]
 
 

@@ -1,0 +1,152 @@
+"""Two replicas behind the edge: stopped in turn under load, or without Redis, they fail no call."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import httpx
+import pytest
+
+from sampan.identity.v1 import account_pb2
+from services.stack.service_parts import replica_key
+from tests.conftest import shared_stack
+from tests.support.clients import Clients, Person
+from tests.support.stack import Stack
+from tests.support.waiting import until
+
+GET_ME = "/sampan.identity.v1.IdentityService/GetMe"
+REPLICAS = ("people-1", "people-2")
+
+
+@pytest.fixture(scope="module")
+def pair() -> Stack:
+    """A stack in which people runs twice."""
+    return shared_stack(
+        "pair",
+        {
+            "SAMPAN_PROCESS_REPLICAS": '{"people": 2}',
+            "SAMPAN_RATE_LIMIT_SCALE": "100000",
+            # Housekeeping of both replicas all the time.
+            "SAMPAN_IDENTITY_HOUSEKEEPING_SECONDS": "0.05",
+        },
+    )
+
+
+@pytest.fixture
+async def people(pair: Stack) -> AsyncIterator[Clients]:
+    async with Clients.of(pair) as found:
+        yield found
+
+
+class Load:
+    """Calls of one kind, made over and over; counts what each came to."""
+
+    def __init__(self) -> None:
+        self.seen: Counter[str] = Counter()
+        self._stop = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def keep(self, name: str, call: Callable[[], Awaitable[str]]) -> None:
+        """Makes a call, which tells its reason or nothing, until the end."""
+        self._tasks.append(asyncio.create_task(self._go_on(name, call)))
+
+    async def _go_on(self, name: str, call: Callable[[], Awaitable[str]]) -> None:
+        while not self._stop:
+            try:
+                reason = await call()
+            except (AssertionError, httpx.TransportError) as error:
+                reason = repr(error)
+            self.seen[f"{name} {reason}".strip()] += 1
+
+    async def end(self) -> Counter[str]:
+        """What came of all."""
+        self._stop = True
+        await asyncio.gather(*self._tasks)
+        return self.seen
+
+
+def load_on(people: Clients, person: Person) -> Load:
+    """Reading and writing through every door."""
+    load = Load()
+
+    async def rest() -> str:
+        return (await people.rest.call("GET", "/v1/me", token=person.token)).reason
+
+    async def grpc() -> str:
+        return (await people.grpc.call(GET_ME, b"", account_pb2.Account, token=person.token)).reason
+
+    async def grpc_web() -> str:
+        return (await people.grpc_web.call(GET_ME, b"", account_pb2.Account, token=person.token)).reason
+
+    async def register() -> str:
+        await people.register()
+        return ""
+
+    for name, call in (("rest", rest), ("grpc", grpc), ("grpc_web", grpc_web), ("register", register)):
+        for _ in range(2):
+            load.keep(name, call)
+    return load
+
+
+async def in_use(pair: Stack) -> int:
+    """How many replicas of identity the edge sends calls to."""
+    url = f"http://127.0.0.1:{pair.state.ports['envoy/admin']}/clusters?format=json"
+    async with httpx.AsyncClient() as client:
+        clusters = (await client.get(url)).json()["cluster_statuses"]
+    (identity,) = (one for one in clusters if one["name"] == "identity")
+    return sum(
+        "failed_active_health_check" not in host["health_status"] for host in identity["host_statuses"]
+    )
+
+
+async def test_each_replica_stopped_in_turn_under_load_fails_no_call(pair: Stack, people: Clients) -> None:
+    assert {replica_key("identity", number) for number in (0, 1)} <= set(pair.state.ports)
+    person = await people.register()
+    load = load_on(people, person)
+    for part in REPLICAS:
+        await until(lambda: in_use(pair), 2, within=30)
+        pid = pair.state.parts[part].pid
+        before = load.seen.total()
+        os.kill(pid, signal.SIGTERM)
+        await until(lambda: in_use(pair), 1, within=30)
+
+        async def is_new(part: str = part, pid: int = pid) -> bool:
+            return pair.state.parts[part].pid not in (0, pid)
+
+        await until(is_new, True, within=60)
+        assert load.seen.total() > before
+    await until(lambda: in_use(pair), 2, within=30)
+    seen = await load.end()
+    assert set(seen) == {"rest", "grpc", "grpc_web", "register"}, seen
+    assert min(seen.values()) > 5, seen
+    # Both ended by themselves, well before anybody lost patience.
+    journal = (pair.home / "logs" / "supervisor.log").read_text()
+    for part in REPLICAS:
+        assert f'"{part}"' in journal
+
+
+async def test_a_frozen_redis_holds_no_call_up(pair: Stack, people: Clients) -> None:
+    person = await people.register()
+    redis = pair.state.parts["redis"].pid
+    os.kill(redis, signal.SIGSTOP)
+    try:
+        for _ in range(20):
+            started = time.monotonic()
+            reply = await people.rest.call("GET", "/v1/me", token=person.token)
+            assert reply.code == 200, reply
+            # Redis is waited for 50 ms by the setting; the rest is for a busy machine.
+            assert time.monotonic() - started < 2
+    finally:
+        os.kill(redis, signal.SIGCONT)
+
+
+def test_every_replica_is_shown(pair: Stack) -> None:
+    status = pair.command("status").stdout
+    for number, part in enumerate(REPLICAS):
+        (row,) = (line for line in status.splitlines() if line.startswith(part))
+        assert f"identity:{pair.state.ports[replica_key('identity', number)]}" in row
