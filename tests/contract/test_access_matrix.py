@@ -103,17 +103,20 @@ def reason_of(error: grpc.aio.AioRpcError) -> str:
 
 
 async def answer(channel: grpc.aio.Channel, method: Method, metadata: list[tuple[str, str]]) -> str:
-    """The reason that an empty request is answered with."""
+    """The reason that an empty request is answered with; streams of requests are empty, too.
+
+    A message that is still being written when the server refuses hides the refusal from this client.
+    """
     try:
         if method.server_streaming:
             kind = channel.stream_stream if method.client_streaming else channel.unary_stream
             call = kind(method.path)(
-                iter([b""]) if method.client_streaming else b"", metadata=metadata, timeout=10
+                iter(()) if method.client_streaming else b"", metadata=metadata, timeout=10
             )
             async for _ in call:
                 break
         elif method.client_streaming:
-            await channel.stream_unary(method.path)(iter([b""]), metadata=metadata, timeout=10)
+            await channel.stream_unary(method.path)(iter(()), metadata=metadata, timeout=10)
         else:
             await channel.unary_unary(method.path)(b"", metadata=metadata, timeout=10)
     except grpc.aio.AioRpcError as error:

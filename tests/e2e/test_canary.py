@@ -41,13 +41,16 @@ def dumps(stack: Stack) -> dict[str, bytes]:
 async def everything(stack: Stack) -> dict[str, bytes]:
     """All that the stack keeps: databases, Redis, streams, logs."""
     found = dumps(stack)
-    client = redis.Redis.from_url(stack.addresses.redis("identity"))
     found["redis"] = b""
-    try:
-        async for key in client.scan_iter():
-            found["redis"] += key + (await client.dump(key) or b"")
-    finally:
-        await client.aclose()
+    for name in SERVICES:
+        # Each service may read what is its own, and nothing else.
+        client = redis.Redis.from_url(stack.addresses.redis(name))
+        try:
+            for pattern in (f"{name}:*", f"ratelimit:{name}:*"):
+                async for key in client.scan_iter(match=pattern):
+                    found["redis"] += key + (await client.dump(key) or b"")
+        finally:
+            await client.aclose()
     for folder in ("nats", "logs", "run"):
         for path in (stack.home / folder).rglob("*"):
             if path.is_file():
