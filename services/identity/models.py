@@ -23,6 +23,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
+from services.mesh import idempotency, outbox
+
 metadata = MetaData()
 
 
@@ -97,6 +99,7 @@ sessions = Table(
     Column("device", Text, nullable=False, server_default=""),
     # The `request_id` of the last refresh: a retry with it gets the same pair.
     Column("last_request_id", UUID(as_uuid=True)),
+    Index("sessions_device_idx", "account_id", "device"),
     Index("sessions_account_idx", "account_id", postgresql_where=text("ended_at IS NULL")),
 )
 
@@ -150,3 +153,6 @@ revocations = Table(
     Column("session_id", UUID(as_uuid=True), nullable=False),
     Column("until", DateTime(timezone=True), nullable=False),
 )
+
+idempotency.declare(metadata)
+outbox.declare(metadata)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -17,6 +18,7 @@ from services.identity.errors import (
     RefreshTokenReused,
     SessionEnded,
 )
+from services.identity.events import Events
 from services.identity.people import People
 from services.identity.tokens import TokenIssuer, Tokens
 from services.mesh.clock import Clock, moment
@@ -47,6 +49,7 @@ class Sessions:
         database: Database,
         people: People,
         issuer: TokenIssuer,
+        events: Events,
         *,
         refresh_life: timedelta,
         retry_window: timedelta,
@@ -55,6 +58,7 @@ class Sessions:
         self._database = database
         self._people = people
         self._issuer = issuer
+        self._events = events
         self._refresh_life = refresh_life
         self._retry_window = retry_window
         self._clock = clock
@@ -82,7 +86,9 @@ class Sessions:
             created_at=now,
             device=device[:MAX_DEVICE],
         )
+        before, device_known = await repository_sessions.devices_of(connection, account_id, session.device)
         await repository_sessions.insert_session(connection, session)
+        await self._events.session_created(connection, session, first=not before, device_known=device_known)
         return session
 
     def signed_in(self, stored: repository.StoredAccount, session: Session) -> SignedIn:
@@ -127,9 +133,7 @@ class Sessions:
         if session.repeats(generation, request_id, now, self._retry_window):
             return self.signed_in(stored, session)
         if generation != session.generation:
-            await repository_sessions.end_session(
-                connection, session.id, session.account_id, self.revoked_until
-            )
+            await self._end(connection, session.account_id, session.id)
             return RefreshTokenReused()
         rotated = session.rotated(now, now + self._refresh_life, request_id)
         await repository_sessions.keep_rotation(connection, rotated)
@@ -143,9 +147,7 @@ class Sessions:
     async def end(self, account_id: UUID, session_id: UUID) -> None:
         """Ends one of an account's sessions. Raises NotFound when it has no such open one."""
         async with self._database.transaction() as connection:
-            ended = await repository_sessions.end_session(
-                connection, session_id, account_id, self.revoked_until
-            )
+            ended = await self._end(connection, account_id, session_id)
         if not ended:
             raise NotFound("there is no such session")
 
@@ -153,4 +155,11 @@ class Sessions:
         self, connection: AsyncConnection, account_id: UUID, *, but: UUID | None = None
     ) -> None:
         """Ends all sessions of an account but one, in the caller's transaction."""
-        await repository_sessions.end_sessions(connection, account_id, self.revoked_until, but=but)
+        ended = await repository_sessions.end_sessions(connection, account_id, self.revoked_until, but=but)
+        await self._events.sessions_ended(connection, account_id, ended, self.now)
+
+    async def _end(self, connection: AsyncConnection, account_id: UUID, session_id: UUID) -> Sequence[UUID]:
+        """Ends one session, if it is open, and tells so."""
+        ended = await repository_sessions.end_session(connection, session_id, account_id, self.revoked_until)
+        await self._events.sessions_ended(connection, account_id, ended, self.now)
+        return ended

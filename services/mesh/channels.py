@@ -33,6 +33,11 @@ def channel(addresses: Sequence[str], service: str, settings: ServiceSettings) -
     )
 
 
+def is_not_found(error: grpc.RpcError) -> bool:
+    """Whether another service said that there is no such thing."""
+    return isinstance(error, grpc.aio.AioRpcError) and error.code() is grpc.StatusCode.NOT_FOUND
+
+
 @contextmanager
 def unavailable() -> Iterator[None]:
     """Around a call to another service: whatever goes wrong there, the caller is told UNAVAILABLE."""

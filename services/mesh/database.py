@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from services.mesh import faults
 from services.mesh.errors import InvalidArgument, Unavailable
 
 # SQLSTATE classes that say the server or the way to it is in trouble, not the statement:
@@ -19,6 +20,8 @@ _SERVER_TROUBLE = ("08", "53", "57", "58")
 _NOT_TEXT = "22021"
 # What waiting for a lock or for a slot ends with.
 _TIMED_OUT = ("55P03", "57014")
+# Where a connection keeps what is to be done after the commit of the transaction that it is in.
+_AFTER_COMMIT = "sampan.after_commit"
 
 
 def sqlalchemy_url(url: str) -> str:
@@ -60,6 +63,11 @@ def is_trouble(error: BaseException) -> bool:
     return state[:2] in _SERVER_TROUBLE or state in _TIMED_OUT
 
 
+def after_commit(connection: AsyncConnection, hook: Callable[[], None]) -> None:
+    """Has something done when the transaction that a connection is in has been committed, and only then."""
+    connection.info[_AFTER_COMMIT].append(hook)
+
+
 class Database:
     """Connections of one role to one database.
 
@@ -87,15 +95,21 @@ class Database:
         Raises Unavailable when the database cannot be reached or is in trouble, InvalidArgument when a
         text cannot be stored.
         """
+        hooks: list[Callable[[], None]] = []
         try:
             async with self._engine.begin() as connection:
+                connection.info[_AFTER_COMMIT] = hooks
                 yield connection
+                if hooks:
+                    await faults.point("outbox.before_commit")
         except Exception as error:
             if is_trouble(error):
                 raise Unavailable from error
             if sqlstate(error) == _NOT_TEXT:
                 raise InvalidArgument("a text holds the character NUL, which cannot be stored") from error
             raise
+        for hook in hooks:
+            hook()
 
     async def close(self) -> None:
         """Closes all connections."""

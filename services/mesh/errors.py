@@ -16,9 +16,11 @@ SampanError
 ├── RouteNotFound            404
 ├── AlreadyExists            409
 ├── FailedPrecondition       409
+│   └── RequestIdReused
 ├── RequestTooLarge          413
 ├── RateLimited              429
 ├── Unavailable              503
+│   └── OutcomeUnknown
 ├── DeadlineExceeded         504
 └── Internal                 500
 """
@@ -141,6 +143,11 @@ class FailedPrecondition(SampanError):
     detail = "its state does not allow this now"
 
 
+class RequestIdReused(FailedPrecondition):
+    reason = "REQUEST_ID_REUSED"
+    detail = "this request_id was used before with other input"
+
+
 class RequestTooLarge(SampanError):
     reason = "REQUEST_TOO_LARGE"
     detail = "the request is over 1048576 bytes"
@@ -167,6 +174,11 @@ class RateLimited(SampanError):
 class Unavailable(SampanError):
     reason = "UNAVAILABLE"
     detail = "a part of the service is not available: try again"
+
+
+class OutcomeUnknown(Unavailable):
+    reason = "OUTCOME_UNKNOWN"
+    detail = "whether it was done is not known: send it again with the same request_id"
 
 
 class DeadlineExceeded(SampanError):

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import uvloop
 from pydantic import ValidationError
 
-from services.mesh import logs
+from services.mesh import faults, logs
 from services.mesh.app import App
 from services.mesh.auth import TokenVerifier
 from services.mesh.chain import Chain
@@ -167,6 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         mesh = MeshSettings()
+        faults.use(mesh.faults)
         logs.configure(given.process or "+".join(given.services), mesh.log_level)
         uvloop.run(serve(given.services, mesh))
     except ValidationError as error:
