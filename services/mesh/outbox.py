@@ -1,8 +1,8 @@
 """Events as rows, written in the transaction that makes them true. A relay takes them to the bus.
 
 The table is cut into days. Days are made ahead and dropped by age by `outbox_days`, a function of the role
-that owns the tables: the one that a service runs as cannot change the schema. A day that still has something to
-publish is not dropped. Should a day be missing, its rows go to a default partition: nobody's sign-in fails.
+that owns the tables: the one that a service runs as cannot change the schema. A day that still has something
+to publish is not dropped. Should a day be missing, its rows go to a default partition: no sign-in fails.
 """
 
 from __future__ import annotations

@@ -30,9 +30,9 @@ _LOCK = 0x5A4D_0002
 # Rows that are under way at once.
 BATCH = 1000
 # How often to ask whether the stream is still the one we know, in seconds; also when connected, when failed.
-_LOOK_SECONDS = 30.0
+LOOK_SECONDS = 30.0
 # Two equal ids within this time are one in the stream, too.
-_DUPLICATES_SECONDS = 120.0
+DUPLICATES_SECONDS = 120.0
 _DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 _UNPUBLISHED = """
@@ -55,7 +55,7 @@ _UNMARK = "UPDATE outbox SET published_at = NULL WHERE published_at IS NOT NULL 
 _RECENT = "SELECT EXISTS (SELECT FROM outbox WHERE published_at > $1 AND created_at > $2)"
 
 
-def stream_config(context: str, mesh: MeshSettings) -> StreamConfig:
+def stream_config(context: str, mesh: MeshSettings, duplicates_seconds: float) -> StreamConfig:
     """How the stream of a context shall be."""
     return StreamConfig(
         name=stream_of(context),
@@ -65,7 +65,7 @@ def stream_config(context: str, mesh: MeshSettings) -> StreamConfig:
         max_age=mesh.event_stream_days * 86_400.0,
         max_bytes=mesh.event_stream_bytes,
         discard=DiscardPolicy.OLD,
-        duplicate_window=_DUPLICATES_SECONDS,
+        duplicate_window=duplicates_seconds,
     )
 
 
@@ -100,6 +100,8 @@ class Relay:
         log: FilteringBoundLogger,
         *,
         timeout: float,
+        duplicates_seconds: float = DUPLICATES_SECONDS,
+        look_seconds: float = LOOK_SECONDS,
     ) -> None:
         self._url = url
         self._context = context
@@ -107,6 +109,8 @@ class Relay:
         self._mesh = mesh
         self._log = log
         self._timeout = timeout
+        self._duplicates_seconds = duplicates_seconds
+        self._look_seconds = look_seconds
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
@@ -151,7 +155,7 @@ class Relay:
             if epoch != self._bus.epoch or now() >= known_until:
                 epoch = self._bus.epoch
                 await self._settle_stream(connection)
-                known_until = now() + _LOOK_SECONDS
+                known_until = now() + self._look_seconds
             rows = await connection.fetch(_UNPUBLISHED, BATCH)
             if rows and not await self._batch(connection, rows):
                 # Somebody may have removed the stream; or it is full, or away.
@@ -222,7 +226,7 @@ class Relay:
 
     async def _stream(self) -> StreamInfo:
         jetstream = self._bus.jetstream
-        wanted = stream_config(self._context, self._mesh)
+        wanted = stream_config(self._context, self._mesh, self._duplicates_seconds)
         try:
             found = await jetstream.stream_info(stream_of(self._context))
         except NotFoundError:

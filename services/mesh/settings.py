@@ -33,8 +33,8 @@ class MeshSettings(BaseSettings):
     # After NOT_SERVING: seconds that balancers get to notice, and that running calls get to end.
     drain_notice_seconds: float = Field(default=1.5, ge=0)
     drain_grace_seconds: float = Field(default=10.0, ge=0)
-    # Ids of consumed events are kept longer than events in the outbox, and these longer than on the bus: nothing
-    # that comes again has its effect again.
+    # Ids of consumed events are kept longer than events in the outbox, and these longer than on the bus, so
+    # that nothing that comes again has its effect again.
     event_stream_days: int = Field(default=3, ge=1, le=365)
     outbox_keep_days: int = Field(default=7, ge=1, le=365)
     inbox_keep_days: int = Field(default=14, ge=1, le=730)
