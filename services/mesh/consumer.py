@@ -53,7 +53,7 @@ async def nothing(_: AsyncConnection) -> None:
 class Consumer:
     """One for each service and context it listens to, in each of its processes; they share the work.
 
-    `handlers` maps subjects to what they do. Events are handled one after another in each process. Where their
+    `handlers` maps subjects to what they do. Events are handled one after another in each process. Where the
     order matters, an effect compares versions: a second try or another process may come late.
     """
 

@@ -276,8 +276,8 @@ async def test_old_days_go_when_published_and_new_ones_are_there_ahead(
             f"CREATE TABLE {day} PARTITION OF outbox FOR VALUES FROM ('{age} 00:00+00') TO ('{age} 23:59+00')"
         )
     insert = (
-        "INSERT INTO outbox (id, subject, aggregate_id, aggregate_version, payload, created_at, published_at) "
-        "VALUES (gen_random_uuid(), 's', gen_random_uuid(), 1, '', $1::text::timestamptz, $2)"
+        "INSERT INTO outbox (id, subject, aggregate_id, aggregate_version, payload, created_at, "
+        "published_at) VALUES (gen_random_uuid(), 's', gen_random_uuid(), 1, '', $1::text::timestamptz, $2)"
     )
     await owner.execute(insert, "2020-01-01 12:00+00", None)
     # No day is there for this one: it is kept nevertheless.

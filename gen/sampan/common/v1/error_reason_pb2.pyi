@@ -96,6 +96,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """409 FAILED_PRECONDITION. The state of the thing does not allow this now.
     Sample: {"reason":"FAILED_PRECONDITION","detail":"the account is suspended"}
     """
+    ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 19
+    """409 FAILED_PRECONDITION. The `request_id` was used before, by the same caller and method, with other input.
+    Sample: {"reason":"REQUEST_ID_REUSED","detail":"this request_id was used before with other input"}
+    """
+    ERROR_REASON_OUTCOME_UNKNOWN: _ErrorReason.ValueType  # 20
+    """503 UNAVAILABLE. The database was lost while it was told to keep the change; whether it did is not known. With a
+    `request_id`, send the same request again: it has one effect.
+    Sample: {"reason":"OUTCOME_UNKNOWN","detail":"whether it was done is not known: send it again with the same request_id"}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons that any method may answer with, in `google.rpc.ErrorInfo.reason` and in the `reason` of problem+json,
@@ -176,5 +185,14 @@ Sample: {"reason":"INTERNAL","detail":"something went wrong on our side","trace_
 ERROR_REASON_FAILED_PRECONDITION: ErrorReason.ValueType  # 18
 """409 FAILED_PRECONDITION. The state of the thing does not allow this now.
 Sample: {"reason":"FAILED_PRECONDITION","detail":"the account is suspended"}
+"""
+ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 19
+"""409 FAILED_PRECONDITION. The `request_id` was used before, by the same caller and method, with other input.
+Sample: {"reason":"REQUEST_ID_REUSED","detail":"this request_id was used before with other input"}
+"""
+ERROR_REASON_OUTCOME_UNKNOWN: ErrorReason.ValueType  # 20
+"""503 UNAVAILABLE. The database was lost while it was told to keep the change; whether it did is not known. With a
+`request_id`, send the same request again: it has one effect.
+Sample: {"reason":"OUTCOME_UNKNOWN","detail":"whether it was done is not known: send it again with the same request_id"}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
