@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.identity import repository
 from services.identity.domain import Identifier
 from services.identity.errors import UsernameTaken
+from services.identity.events import Events
 from services.identity.people import People
 from services.mesh.clock import Clock, moment
 from services.mesh.ids import uuid7
@@ -21,8 +22,9 @@ _PROVEN_TIER = 1
 class Accounts:
     """The one place where an account begins."""
 
-    def __init__(self, people: People, clock: Clock) -> None:
+    def __init__(self, people: People, events: Events, clock: Clock) -> None:
         self._people = people
+        self._events = events
         self._clock = clock
 
     async def make(
@@ -50,6 +52,7 @@ class Accounts:
         await repository.insert_person_key(connection, account_id, person.wrapped)
         sealed = [person.seal(one) for one in identifiers]
         await repository.insert_identifiers(connection, account_id, sealed, proven_at)
+        await self._events.account_created(connection, account_id, moment(self._clock()))
         return account_id
 
     async def make_proven(self, connection: AsyncConnection, identifier: Identifier) -> UUID:

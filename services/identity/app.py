@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+
+from structlog.typing import FilteringBoundLogger
 
 from services.identity import repository_sessions
 from services.identity.accounts import Accounts
 from services.identity.codes import CodeLimits, Codes, Sender
+from services.identity.contacts import Contacts
+from services.identity.events import Events
 from services.identity.housekeeping import Housekeeping
 from services.identity.keyring import KeyRing
 from services.identity.notification_client import NotificationSender
@@ -22,10 +26,13 @@ from services.identity.settings import IdentitySettings
 from services.identity.tokens import TokenIssuer
 from services.mesh import logs
 from services.mesh.app import App
+from services.mesh.bus import Bus
 from services.mesh.channels import Peer
 from services.mesh.clock import Clock, system_clock
 from services.mesh.database import Database
 from services.mesh.idempotency import Idempotency, Sweeper
+from services.mesh.outbox import Keeper, Outbox
+from services.mesh.relay import Relay
 from services.mesh.revocation import Fetch, Revocation
 from services.mesh.settings import MeshSettings
 from services.mesh.vault import Vault
@@ -54,16 +61,21 @@ async def build(
     keys = _keys(database, vault, settings, clock)
     await keys.load()
     idempotency = Idempotency(vault.derive("idempotency"), passwords.stretch)
+    log = logs.logger("identity")
+    bus = Bus(settings.nats_url.get_secret_value(), "identity", log) if settings.nats_url else None
+    relay = _relay(bus, mesh, settings, log) if bus else None
+    events = Events(Outbox(relay.wake if relay else _nobody_to_wake))
     sessions = Sessions(
         database,
         people,
         _issuer(keys, vault, mesh, settings),
         idempotency,
+        events,
         refresh_life=timedelta(seconds=settings.refresh_token_seconds),
         retry_window=timedelta(seconds=settings.refresh_retry_seconds),
         clock=clock,
     )
-    accounts = Accounts(people, clock)
+    accounts = Accounts(people, events, clock)
     service = IdentityService(
         database,
         passwords,
@@ -86,13 +98,18 @@ async def build(
         _code_limits(settings),
     )
     revocations = _revocations(database)
-    log = logs.logger("identity")
     housekeeping = Housekeeping(database, keys, log, interval=settings.housekeeping_seconds)
     sweeper = Sweeper(database, settings.idempotency_keep_hours, log)
+    keeper = Keeper(database, log, days=mesh.outbox_keep_days)
+    background: list[Callable[[], Awaitable[None]]] = [housekeeping.run, sweeper.run, keeper.run]
+    if bus and relay:
+        background += [bus.run, relay.run]
 
     async def close() -> None:
         await to_notification.close()
         passwords.close()
+        if bus:
+            await bus.close()
         await database.close()
 
     return App(
@@ -103,14 +120,23 @@ async def build(
                 service, sessions, codes, keys, idempotency
             ),
             "sampan.identity.v1.IdentityInternalService": IdentityInternalServicer(
-                service, keys, revocations
+                service, Contacts(database, people), keys, revocations
             ),
         },
         keys=keys,
         revocations=revocations,
-        background=(housekeeping.run, sweeper.run),
+        background=background,
         closers=(close,),
     )
+
+
+def _nobody_to_wake() -> None:
+    """Without a bus, events wait in the outbox."""
+
+
+def _relay(bus: Bus, mesh: MeshSettings, settings: IdentitySettings, log: FilteringBoundLogger) -> Relay:
+    url = settings.database_url.get_secret_value()
+    return Relay(url, "identity", bus, mesh, log, timeout=settings.database_timeout)
 
 
 def _passwords(settings: IdentitySettings) -> Passwords:

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
-from services.mesh import idempotency
+from services.mesh import idempotency, outbox
 
 metadata = MetaData()
 
@@ -99,6 +99,7 @@ sessions = Table(
     Column("device", Text, nullable=False, server_default=""),
     # The `request_id` of the last refresh: a retry with it gets the same pair.
     Column("last_request_id", UUID(as_uuid=True)),
+    Index("sessions_device_idx", "account_id", "device"),
     Index("sessions_account_idx", "account_id", postgresql_where=text("ended_at IS NULL")),
 )
 
@@ -154,3 +155,4 @@ revocations = Table(
 )
 
 idempotency.declare(metadata)
+outbox.declare(metadata)

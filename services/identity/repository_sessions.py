@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -44,6 +43,25 @@ async def session_by_id(connection: AsyncConnection, session_id: UUID) -> Sessio
     return None if row is None else _session(row)
 
 
+async def devices_of(connection: AsyncConnection, account_id: UUID, device: str) -> tuple[bool, bool]:
+    """Whether an account has ever had a session, and one that said the same of its device."""
+    mine = select(sessions.c.id).where(sessions.c.account_id == account_id)
+    row = (
+        await connection.execute(
+            select(mine.exists().label("any"), mine.where(sessions.c.device == device).exists().label("same"))
+        )
+    ).one()
+    return row.any, row.same
+
+
+async def device_of(connection: AsyncConnection, account_id: UUID, session_id: UUID) -> str | None:
+    """What a session of an account said of its device; None when there is no such session."""
+    found: str | None = await connection.scalar(
+        select(sessions.c.device).where(sessions.c.id == session_id, sessions.c.account_id == account_id)
+    )
+    return found
+
+
 async def lock_session(connection: AsyncConnection, session_id: UUID) -> Session | None:
     """A session, held until the end of the transaction; None when there is none."""
     row = (
@@ -83,8 +101,8 @@ async def open_sessions(connection: AsyncConnection, account_id: UUID, limit: in
 
 async def end_session(
     connection: AsyncConnection, session_id: UUID, account_id: UUID, until: datetime
-) -> bool:
-    """Ends one session of an account. False when there is no open one."""
+) -> list[UUID]:
+    """Ends one session of an account; returns it, or nothing when there is no open one."""
     ended = await connection.execute(
         update(sessions)
         .where(
@@ -93,13 +111,13 @@ async def end_session(
         .values(ended_at=func.now())
         .returning(sessions.c.id)
     )
-    return await _revoke(connection, [row.id for row in ended], until) > 0
+    return await _revoke(connection, [row.id for row in ended], until)
 
 
 async def end_sessions(
     connection: AsyncConnection, account_id: UUID, until: datetime, *, but: UUID | None = None
-) -> int:
-    """Ends all sessions of an account, but one; returns how many."""
+) -> list[UUID]:
+    """Ends all open sessions of an account, but one; returns them."""
     statement = update(sessions).where(sessions.c.account_id == account_id, sessions.c.ended_at.is_(None))
     if but is not None:
         statement = statement.where(sessions.c.id != but)
@@ -107,10 +125,13 @@ async def end_sessions(
     return await _revoke(connection, [row.id for row in ended], until)
 
 
-async def _revoke(connection: AsyncConnection, ended: Sequence[UUID], until: datetime) -> int:
-    """Appends to the log. The head's lock is held to the end, so numbers are in the order of commits."""
+async def _revoke(connection: AsyncConnection, ended: list[UUID], until: datetime) -> list[UUID]:
+    """Appends to the log; returns what it was given.
+
+    The head's lock is held to the end, so numbers are in the order of commits.
+    """
     if not ended:
-        return 0
+        return ended
     last = await connection.scalar(
         update(revocation_head)
         .values(number=revocation_head.c.number + len(ended))
@@ -124,7 +145,7 @@ async def _revoke(connection: AsyncConnection, ended: Sequence[UUID], until: dat
             for offset, session_id in enumerate(ended)
         ],
     )
-    return len(ended)
+    return ended
 
 
 async def revocations_after(connection: AsyncConnection, number: int) -> list[Revocation]:

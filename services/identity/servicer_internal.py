@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from sampan.identity.v1 import identity_internal_service_pb2 as pb
+from services.identity.contacts import Contacts
+from services.identity.domain import IdentifierKind
 from services.identity.keyring import KeyRing
 from services.identity.service import IdentityService
 from services.mesh.call import Call
 from services.mesh.revocation import Fetch
 
+_CHANNELS = {IdentifierKind.PHONE: "sms", IdentifierKind.EMAIL: "email"}
+
 
 class IdentityInternalServicer:
     """Implements sampan.identity.v1.IdentityInternalService."""
 
-    def __init__(self, service: IdentityService, keys: KeyRing, revocations: Fetch) -> None:
+    def __init__(
+        self, service: IdentityService, contacts: Contacts, keys: KeyRing, revocations: Fetch
+    ) -> None:
         self._service = service
+        self._contacts = contacts
         self._keys = keys
         self._revocations = revocations
 
@@ -29,6 +38,13 @@ class IdentityInternalServicer:
     async def SetRole(self, request: pb.SetRoleRequest, _: Call) -> pb.SetRoleResponse:
         user_id, roles = await self._service.set_role(request.user, request.role, granted=request.granted)
         return pb.SetRoleResponse(user_id=str(user_id), roles=roles)
+
+    async def GetContact(self, request: pb.GetContactRequest, _: Call) -> pb.GetContactResponse:
+        found = await self._contacts.of_session(UUID(request.account_id), UUID(request.session_id))
+        if found.identifier is None:
+            return pb.GetContactResponse(device=found.device)
+        channel = _CHANNELS[found.identifier.kind]
+        return pb.GetContactResponse(channel=channel, to=found.identifier.value, device=found.device)
 
     async def RotateKeys(self, _: pb.RotateKeysRequest, __: Call) -> pb.RotateKeysResponse:
         key = await self._keys.rotate()

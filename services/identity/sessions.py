@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -17,6 +18,7 @@ from services.identity.errors import (
     RefreshTokenReused,
     SessionEnded,
 )
+from services.identity.events import Events
 from services.identity.people import People
 from services.identity.tokens import TokenIssuer, Tokens
 from services.mesh.clock import Clock, moment
@@ -49,6 +51,7 @@ class Sessions:
         people: People,
         issuer: TokenIssuer,
         idempotency: Idempotency,
+        events: Events,
         *,
         refresh_life: timedelta,
         retry_window: timedelta,
@@ -58,6 +61,7 @@ class Sessions:
         self._people = people
         self._issuer = issuer
         self._idempotency = idempotency
+        self._events = events
         self._refresh_life = refresh_life
         self._retry_window = retry_window
         self._clock = clock
@@ -104,8 +108,10 @@ class Sessions:
             created_at=now,
             device=device[:MAX_DEVICE],
         )
+        before, device_known = await repository_sessions.devices_of(connection, account_id, session.device)
         await repository_sessions.insert_session(connection, session)
         await self._idempotency.keep(connection, key, session.id.bytes)
+        await self._events.session_created(connection, session, first=not before, device_known=device_known)
         return session
 
     def signed_in(self, stored: repository.StoredAccount, session: Session) -> SignedIn:
@@ -150,9 +156,7 @@ class Sessions:
         if session.repeats(generation, request_id, now, self._retry_window):
             return self.signed_in(stored, session)
         if generation != session.generation:
-            await repository_sessions.end_session(
-                connection, session.id, session.account_id, self.revoked_until
-            )
+            await self._end(connection, session.account_id, session.id)
             return RefreshTokenReused()
         rotated = session.rotated(now, now + self._refresh_life, request_id)
         await repository_sessions.keep_rotation(connection, rotated)
@@ -168,20 +172,24 @@ class Sessions:
         async with self._database.transaction("delete_session") as connection:
             if await self._idempotency.claim(connection, key) is not None:
                 return
-            ended = await repository_sessions.end_session(
-                connection, session_id, account_id, self.revoked_until
-            )
-            if not ended:
+            if not await self._end(connection, account_id, session_id):
                 raise NotFound("there is no such session")
 
     async def sign_out(self, account_id: UUID, session_id: UUID, key: Key | None = None) -> None:
         """Ends the session of a call, if it has not ended already."""
         async with self._database.transaction("logout") as connection:
             if await self._idempotency.claim(connection, key) is None:
-                await repository_sessions.end_session(connection, session_id, account_id, self.revoked_until)
+                await self._end(connection, account_id, session_id)
 
     async def end_all(
         self, connection: AsyncConnection, account_id: UUID, *, but: UUID | None = None
     ) -> None:
         """Ends all sessions of an account but one, in the caller's transaction."""
-        await repository_sessions.end_sessions(connection, account_id, self.revoked_until, but=but)
+        ended = await repository_sessions.end_sessions(connection, account_id, self.revoked_until, but=but)
+        await self._events.sessions_ended(connection, account_id, ended, self.now)
+
+    async def _end(self, connection: AsyncConnection, account_id: UUID, session_id: UUID) -> Sequence[UUID]:
+        """Ends one session, if it is open, and tells so."""
+        ended = await repository_sessions.end_session(connection, session_id, account_id, self.revoked_until)
+        await self._events.sessions_ended(connection, account_id, ended, self.now)
+        return ended

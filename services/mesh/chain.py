@@ -18,7 +18,7 @@ import protovalidate
 from google.protobuf.message import DecodeError, Message
 from structlog.typing import FilteringBoundLogger
 
-from services.mesh import problem
+from services.mesh import problem, trace
 from services.mesh.auth import TokenVerifier
 from services.mesh.call import Call, current
 from services.mesh.errors import (
@@ -81,8 +81,10 @@ class Chain:
     # Steps before the request is read.
 
     def _trace(self, call: Call, _: Context) -> None:
-        found = _TRACEPARENT.fullmatch(call.text("traceparent"))
+        given = call.text("traceparent")
+        found = _TRACEPARENT.fullmatch(given)
         if found:
+            trace.traceparent.set(given)
             call.trace_id = found.group(1)
             return
         request_id = call.text("x-request-id")

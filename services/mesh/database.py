@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -20,6 +20,8 @@ _SERVER_TROUBLE = ("08", "53", "57", "58")
 _NOT_TEXT = "22021"
 # What waiting for a lock or for a slot ends with.
 _TIMED_OUT = ("55P03", "57014")
+# Where a connection keeps what is to be done after the commit of the transaction that it is in.
+_AFTER_COMMIT = "sampan.after_commit"
 
 
 def sqlalchemy_url(url: str) -> str:
@@ -61,6 +63,11 @@ def is_trouble(error: BaseException) -> bool:
     return state[:2] in _SERVER_TROUBLE or state in _TIMED_OUT
 
 
+def after_commit(connection: AsyncConnection, hook: Callable[[], None]) -> None:
+    """Has something done when the transaction that a connection is in has been committed, and only then."""
+    connection.info[_AFTER_COMMIT].append(hook)
+
+
 class Database:
     """Connections of one role to one database.
 
@@ -91,9 +98,13 @@ class Database:
         happened during the commit, InvalidArgument when a text cannot be stored. A `step` names the fault
         points `<service>.<step>.before_commit` and `<service>.<step>.after_commit`.
         """
+        hooks: list[Callable[[], None]] = []
         try:
             async with self._engine.connect() as connection:
+                connection.info[_AFTER_COMMIT] = hooks
                 yield connection
+                if hooks:
+                    await faults.point("outbox.before_commit")
                 await self._commit(connection, f"{self._name}.{step}" if step else "")
         except SampanError:
             raise
@@ -103,6 +114,8 @@ class Database:
             if sqlstate(error) == _NOT_TEXT:
                 raise InvalidArgument("a text holds the character NUL, which cannot be stored") from error
             raise
+        for hook in hooks:
+            hook()
 
     async def _commit(self, connection: AsyncConnection, step: str) -> None:
         async def cut() -> None:

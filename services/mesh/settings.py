@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -35,6 +35,22 @@ class MeshSettings(BaseSettings):
     # After NOT_SERVING: seconds that balancers get to notice, and that running calls get to end.
     drain_notice_seconds: float = Field(default=1.5, ge=0)
     drain_grace_seconds: float = Field(default=10.0, ge=0)
+    # Ids of consumed events are kept longer than events in the outbox, and these longer than on the bus, so
+    # that nothing that comes again has its effect again.
+    event_stream_days: int = Field(default=3, ge=1, le=365)
+    outbox_keep_days: int = Field(default=7, ge=1, le=365)
+    inbox_keep_days: int = Field(default=14, ge=1, le=730)
+    # The stream of each context: its size in bytes, at most, and its copies in a cluster.
+    event_stream_bytes: int = Field(default=512 << 20, ge=1 << 20)
+    event_stream_replicas: int = Field(default=1, ge=1, le=5)
+    # How often a relay looks for what other processes wrote, and for the lock; its own process wakes it.
+    relay_poll_seconds: float = Field(default=1.0, gt=0, le=60)
+    # An event that nobody acknowledged for this long is delivered again.
+    event_ack_seconds: float = Field(default=10.0, ge=1, le=300)
+    # Tries before an event is parked, and the waits between them, which double up to the ceiling.
+    event_tries: int = Field(default=5, ge=1, le=100)
+    event_retry_first_seconds: float = Field(default=0.5, gt=0)
+    event_retry_ceiling_seconds: float = Field(default=10.0, gt=0)
     # Folder in which tests arm fault points; see faults.py. Never in production.
     faults: Path | None = None
 
@@ -44,6 +60,12 @@ class MeshSettings(BaseSettings):
         if given is not None and info.data.get("environment") != "development":
             raise ValueError("fault points are for tests: not with SAMPAN_ENVIRONMENT=production")
         return given
+
+    @model_validator(mode="after")
+    def _ids_outlive_events(self) -> MeshSettings:
+        if not self.event_stream_days < self.outbox_keep_days < self.inbox_keep_days:
+            raise ValueError("event_stream_days < outbox_keep_days < inbox_keep_days must hold")
+        return self
 
 
 class ServiceSettings(BaseSettings):

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Awaitable, Callable
 
 from services.mesh import logs
 from services.mesh.app import App
 from services.mesh.auth import NoKeys
+from services.mesh.bus import Bus
+from services.mesh.channels import Peer
+from services.mesh.consumer import Consumer
 from services.mesh.database import Database
 from services.mesh.settings import MeshSettings
 from services.mesh.vault import Vault
+from services.notification import events
 from services.notification.domain import Channel
+from services.notification.identity_client import IdentityContacts
 from services.notification.letters import Letters
 from services.notification.providers import HttpSmsProvider, Provider, SmtpProvider
 from services.notification.service import NotificationService
@@ -43,7 +49,21 @@ async def build(mesh: MeshSettings, settings: NotificationSettings | None = None
         wake=worker.wake,
     )
 
+    to_identity = Peer(mesh.peers.get("identity", ()), "identity", settings)
+    handlers = events.Events(service, IdentityContacts(to_identity)).handlers
+    # With the outbox alone there is nothing to send, so nothing asks the database.
+    background: list[Callable[[], Awaitable[None]]] = (
+        [worker.run, worker.sweep] if providers else [worker.sweep]
+    )
+    bus = Bus(settings.nats_url.get_secret_value(), "notification", log) if settings.nats_url else None
+    if bus:
+        consumer = Consumer("notification", events.CONTEXT, handlers, bus, database, mesh, log)
+        background += [bus.run, consumer.run, consumer.replay, consumer.purge]
+
     async def close() -> None:
+        if bus:
+            await bus.close()
+        await to_identity.close()
         for provider in providers.values():
             await provider.close()
         await database.close()
@@ -55,8 +75,7 @@ async def build(mesh: MeshSettings, settings: NotificationSettings | None = None
             "sampan.notification.v1.NotificationInternalService": NotificationInternalServicer(service)
         },
         keys=NoKeys(),
-        # With the outbox alone there is nothing to send, so nothing asks the database.
-        background=(worker.run, worker.sweep) if providers else (worker.sweep,),
+        background=background,
         closers=(close,),
     )
 

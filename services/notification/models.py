@@ -19,6 +19,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import UUID
 
+from services.mesh import inbox
+
 metadata = MetaData()
 
 
@@ -63,3 +65,5 @@ deliveries = Table(
     Index("deliveries_recipient_idx", "recipient", "created_at"),
     Index("deliveries_created_idx", "created_at"),
 )
+
+inbox.declare(metadata)

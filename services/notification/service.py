@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from services.mesh.database import Database
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.mesh.database import Database, after_commit
 from services.mesh.errors import NotFound, RequestIdReused, Unavailable
 from services.mesh.ids import uuid7
 from services.mesh.vault import SealBroken
@@ -73,15 +75,18 @@ class NotificationService:
 
         Raises RecipientInvalid, ParameterInvalid or RequestIdReused.
         """
+        async with self._database.transaction("deliver") as connection:
+            return await self.order(connection, caller, request_id, order)
+
+    async def order(self, connection: AsyncConnection, caller: str, request_id: UUID, order: Order) -> UUID:
+        """Takes an order in the caller's transaction; otherwise as `deliver`."""
         _check(order)
         new = self._new(caller, request_id, order)
-        async with self._database.transaction("deliver") as connection:
-            made = await repository.insert_delivery(connection, new)
-            known = None if made else await repository.by_request(connection, caller, request_id)
-        if made:
+        if await repository.insert_delivery(connection, new):
             if new.status is Status.PENDING:
-                self._wake()
+                after_commit(connection, self._wake)
             return new.id
+        known = await repository.by_request(connection, caller, request_id)
         if known is None:
             # It was deleted by age between the two statements: the next try will insert.
             raise Unavailable

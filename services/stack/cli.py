@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.stack.commands import data, delivery, lifecycle, people, serving, watching
+from services.stack.commands import data, delivery, events, lifecycle, people, serving, watching
 
 app = typer.Typer(
     name="sampan",
@@ -30,6 +30,7 @@ for command in (
     app.command()(command)
 app.add_typer(data.migrate, name="migrate")
 app.add_typer(data.db, name="db")
+app.add_typer(events.events, name="events")
 app.add_typer(people.admin, name="admin")
 app.add_typer(people.identity, name="identity")
 

@@ -6,20 +6,28 @@ import json
 from collections.abc import Mapping
 
 from services.mesh import liveness
+from services.mesh.subjects import inbox_of, stream_of
 from services.stack import binaries
 from services.stack.files import write_private
 from services.stack.home import Home
 from services.stack.part import Part, inherited
+from services.stack.pki import OPERATOR
 from services.stack.ports import LOOPBACK
 from services.stack.secrets import Secrets
 
 
-def permissions(service: str) -> dict[str, object]:
-    """What a service may say and hear: its own subjects, all events, JetStream's API, answers to itself."""
-    return {
-        "publish": [f"sampan.{service}.>", "$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "_INBOX.>"],
-        "subscribe": ["sampan.>", "_INBOX.>"],
-    }
+def permissions(user: str) -> dict[str, object]:
+    """What a user may say and hear.
+
+    A service publishes under its own name, makes the stream of its own events, pulls under its own name from
+    any stream, and hears answers to itself. The operator only listens.
+    """
+    if user == OPERATOR:
+        return {"publish": {"deny": ">"}, "subscribe": ["sampan.>"]}
+    stream, api = stream_of(user), "$JS.API"
+    own = [f"{api}.STREAM.{verb}.{stream}" for verb in ("INFO", "CREATE", "UPDATE")]
+    pull = [f"{api}.CONSUMER.CREATE.*.{user}", f"{api}.CONSUMER.MSG.NEXT.*.{user}", f"$JS.ACK.*.{user}.>"]
+    return {"publish": [f"sampan.{user}.>", *own, *pull], "subscribe": [f"{inbox_of(user)}.>"]}
 
 
 def configuration(secrets: Secrets, port: int, store: str) -> str:

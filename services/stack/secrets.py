@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 
 from services.stack.files import write_private
 from services.stack.home import Home
+from services.stack.pki import OPERATOR
 
 FILE = "secrets.json"
 
@@ -66,3 +67,4 @@ def complete(secrets: Secrets, services: Iterable[str]) -> None:
         secrets.nats_users.setdefault(service, new_password())
         secrets.redis_users.setdefault(service, new_password())
         secrets.master_keys.setdefault(service, new_master_key())
+    secrets.nats_users.setdefault(OPERATOR, new_password())

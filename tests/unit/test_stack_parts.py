@@ -17,7 +17,7 @@ from services.stack.envoy_part import Edge
 from services.stack.errors import StackError
 from services.stack.home import Home
 from services.stack.part import Part
-from services.stack.pki import Pki
+from services.stack.pki import OPERATOR, Pki
 from services.stack.postgres_part import postgres_part
 from services.stack.secrets import Secrets, complete
 from services.stack.service_parts import ServiceParts, is_passed, peers, port_names
@@ -84,10 +84,13 @@ def test_redis_has_no_default_user_and_keeps_services_apart() -> None:
 
 def test_nats_lets_a_service_publish_under_its_own_name_only(secrets: Secrets) -> None:
     users = json.loads(nats_part.configuration(secrets, 1, "/store"))["authorization"]["users"]
-    assert {user["user"] for user in users} == set(SERVICES)
-    for user in users:
-        published = [s for s in user["permissions"]["publish"] if s.startswith("sampan.")]
-        assert published == [f"sampan.{user['user']}.>"]
+    rights = {user["user"]: user["permissions"] for user in users}
+    assert set(rights) == {*SERVICES, OPERATOR}
+    assert rights[OPERATOR]["publish"] == {"deny": ">"}
+    for service in SERVICES:
+        published = [s for s in rights[service]["publish"] if s.startswith("sampan.")]
+        assert published == [f"sampan.{service}.>"]
+        assert rights[service]["subscribe"] == [f"_INBOX.{service}.>"]
 
 
 def test_a_process_gets_the_secrets_of_its_own_services_only(home: Home, secrets: Secrets) -> None:

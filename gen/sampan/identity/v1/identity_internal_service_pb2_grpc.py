@@ -45,6 +45,11 @@ class IdentityInternalServiceStub:
                 request_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetRoleRequest.SerializeToString,
                 response_deserializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetRoleResponse.FromString,
                 _registered_method=True)
+        self.GetContact = channel.unary_unary(
+                '/sampan.identity.v1.IdentityInternalService/GetContact',
+                request_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.GetContactRequest.SerializeToString,
+                response_deserializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.GetContactResponse.FromString,
+                _registered_method=True)
         self.RotateKeys = channel.unary_unary(
                 '/sampan.identity.v1.IdentityInternalService/RotateKeys',
                 request_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.RotateKeysRequest.SerializeToString,
@@ -72,6 +77,14 @@ class IdentityInternalServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetContact(self, request, context):
+        """Where a person can be reached about one of their sessions, and what that session said of its device.
+        Errors: NOT_FOUND when there is no such session of that account.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RotateKeys(self, request, context):
         """Makes a new signing key. It is published at once and signs when all have had time to read it.
         """
@@ -91,6 +104,11 @@ def add_IdentityInternalServiceServicer_to_server(servicer, server):
                     servicer.SetRole,
                     request_deserializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetRoleRequest.FromString,
                     response_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetRoleResponse.SerializeToString,
+            ),
+            'GetContact': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetContact,
+                    request_deserializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.GetContactRequest.FromString,
+                    response_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.GetContactResponse.SerializeToString,
             ),
             'RotateKeys': grpc.unary_unary_rpc_method_handler(
                     servicer.RotateKeys,
@@ -153,6 +171,33 @@ class IdentityInternalService:
             '/sampan.identity.v1.IdentityInternalService/SetRole',
             sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetRoleRequest.SerializeToString,
             sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetRoleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetContact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.identity.v1.IdentityInternalService/GetContact',
+            sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.GetContactRequest.SerializeToString,
+            sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.GetContactResponse.FromString,
             options,
             channel_credentials,
             insecure,

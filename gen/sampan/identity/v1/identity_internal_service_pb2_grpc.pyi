@@ -41,6 +41,10 @@ class IdentityInternalServiceStub:
     """Gives a person a role, or takes it. Their sessions end, so that no token says otherwise.
     Errors: NOT_FOUND when there is no such person.
     """
+    GetContact: _grpc.UnaryUnaryMultiCallable[_identity_internal_service_pb2.GetContactRequest, _identity_internal_service_pb2.GetContactResponse]
+    """Where a person can be reached about one of their sessions, and what that session said of its device.
+    Errors: NOT_FOUND when there is no such session of that account.
+    """
     RotateKeys: _grpc.UnaryUnaryMultiCallable[_identity_internal_service_pb2.RotateKeysRequest, _identity_internal_service_pb2.RotateKeysResponse]
     """Makes a new signing key. It is published at once and signs when all have had time to read it."""
 
@@ -56,6 +60,10 @@ class IdentityInternalServiceAsyncStub(IdentityInternalServiceStub):
     SetRole: _aio.UnaryUnaryMultiCallable[_identity_internal_service_pb2.SetRoleRequest, _identity_internal_service_pb2.SetRoleResponse]  # type: ignore[assignment]
     """Gives a person a role, or takes it. Their sessions end, so that no token says otherwise.
     Errors: NOT_FOUND when there is no such person.
+    """
+    GetContact: _aio.UnaryUnaryMultiCallable[_identity_internal_service_pb2.GetContactRequest, _identity_internal_service_pb2.GetContactResponse]  # type: ignore[assignment]
+    """Where a person can be reached about one of their sessions, and what that session said of its device.
+    Errors: NOT_FOUND when there is no such session of that account.
     """
     RotateKeys: _aio.UnaryUnaryMultiCallable[_identity_internal_service_pb2.RotateKeysRequest, _identity_internal_service_pb2.RotateKeysResponse]  # type: ignore[assignment]
     """Makes a new signing key. It is published at once and signs when all have had time to read it."""
@@ -81,6 +89,16 @@ class IdentityInternalServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_identity_internal_service_pb2.SetRoleResponse, _abc.Awaitable[_identity_internal_service_pb2.SetRoleResponse]]:
         """Gives a person a role, or takes it. Their sessions end, so that no token says otherwise.
         Errors: NOT_FOUND when there is no such person.
+        """
+
+    @_abc_1.abstractmethod
+    def GetContact(
+        self,
+        request: _identity_internal_service_pb2.GetContactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_internal_service_pb2.GetContactResponse, _abc.Awaitable[_identity_internal_service_pb2.GetContactResponse]]:
+        """Where a person can be reached about one of their sessions, and what that session said of its device.
+        Errors: NOT_FOUND when there is no such session of that account.
         """
 
     @_abc_1.abstractmethod

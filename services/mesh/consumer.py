@@ -1,0 +1,282 @@
+"""Consumes the events of one context: each has its effect once, whatever is delivered how often.
+
+An event's id is written down in the transaction of its effect; the event is acknowledged after the commit.
+What fails is tried again later while others go on, and is parked after some tries. What fails because some
+service, the database or the bus is away is tried until it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from uuid import UUID
+
+import nats.errors
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.client import JetStreamContext
+from sqlalchemy.ext.asyncio import AsyncConnection
+from structlog.typing import FilteringBoundLogger
+
+from services.mesh import faults, inbox
+from services.mesh.bus import BUS_ERRORS, Bus
+from services.mesh.database import Database
+from services.mesh.errors import DeadlineExceeded, SampanError, Unavailable
+from services.mesh.inbox import Received
+from services.mesh.settings import MeshSettings
+from services.mesh.subjects import stream_of
+
+# What an event does, in the transaction that also writes its id. It calls nobody.
+Effect = Callable[[AsyncConnection], Awaitable[None]]
+# Learns what it needs, also of other services, outside of any transaction; returns the effect.
+Handler = Callable[[Received], Awaitable[Effect]]
+
+# One question to JetStream stands this long, in seconds: an idle consumer costs few messages in that time.
+_PULL_SECONDS = 30.0
+# What is under way or waits for its next try, at most.
+_MAX_PENDING = 1000
+# How often to look for what shall be replayed, and for ids that are too old, in seconds.
+_REPLAY_SECONDS = 1.0
+_PURGE_SECONDS = 60.0
+_RETRY_SECONDS = 0.5
+# What is being handled when the process is told to stop may take this long to end.
+_DRAIN_SECONDS = 3.0
+# Failures that say nothing about the event.
+_AWAY = (Unavailable, DeadlineExceeded, TimeoutError)
+
+
+async def nothing(_: AsyncConnection) -> None:
+    """The effect of an event that has none."""
+
+
+class Consumer:
+    """One for each service and context it listens to, in each of its processes; they share the work.
+
+    `handlers` maps subjects to what they do. Events are handled one after another in each process. Where the
+    order matters, an effect compares versions: a second try or another process may come late.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        context: str,
+        handlers: Mapping[str, Handler],
+        bus: Bus,
+        database: Database,
+        mesh: MeshSettings,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._service = service
+        self._stream = stream_of(context)
+        self._handlers = handlers
+        self._bus = bus
+        self._database = database
+        self._mesh = mesh
+        self._log = log
+
+    async def run(self) -> None:
+        """Until cancelled; what is being handled then may end. Nothing that is away ends it."""
+        while True:
+            epoch = await self._bus.connected()
+            try:
+                await self._consume(epoch)
+            except (*BUS_ERRORS, json.JSONDecodeError) as error:
+                # No stream yet, or not any more: its owner makes it.
+                self._log.info("consumer.waits", stream=self._stream, error=type(error).__name__)
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def replay(self) -> None:
+        """Tries parked events again when the operator asks, until cancelled."""
+        while True:
+            try:
+                async with self._database.transaction() as connection:
+                    events = await inbox.to_replay(connection, 1)
+                for event in events:
+                    await self._replay(event)
+            except SampanError as error:
+                events = []
+                self._log.warning("replay.postponed", reason=error.reason)
+            if not events:
+                await asyncio.sleep(_REPLAY_SECONDS)
+
+    async def purge(self) -> None:
+        """Forgets ids of events that are too old to come again, until cancelled."""
+        while True:
+            try:
+                while await self._purge() == inbox.PURGE_LIMIT:
+                    pass
+            except SampanError as error:
+                self._log.warning("purge.postponed", reason=error.reason)
+            await asyncio.sleep(_PURGE_SECONDS)
+
+    async def _purge(self) -> int:
+        async with self._database.transaction() as connection:
+            return await inbox.purge(connection, self._mesh.inbox_keep_days)
+
+    async def _consume(self, epoch: int) -> None:
+        """Handles what comes, as long as the connection is the same."""
+        jetstream = self._bus.jetstream
+        await jetstream.add_consumer(self._stream, self._config())
+        pulled = await jetstream.pull_subscribe_bind(self._service, self._stream)
+        lost = asyncio.ensure_future(self._bus.another(epoch))
+        try:
+            while not lost.done():
+                message = await self._next(pulled, lost)
+                if message is not None:
+                    await self._to_the_end(self._handle(message))
+        finally:
+            lost.cancel()
+            if self._bus.is_connected:
+                await pulled.unsubscribe()
+
+    def _config(self) -> ConsumerConfig:
+        return ConsumerConfig(
+            name=self._service,
+            durable_name=self._service,
+            deliver_policy=DeliverPolicy.ALL,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=self._mesh.event_ack_seconds,
+            max_ack_pending=_MAX_PENDING,
+            filter_subjects=sorted(self._handlers),
+        )
+
+    async def _next(
+        self, pulled: JetStreamContext.PullSubscription, lost: asyncio.Future[None]
+    ) -> Msg | None:
+        """The next event; None when there is none for a while or the connection is another one."""
+        begun = asyncio.get_running_loop().time()
+        asked = asyncio.ensure_future(pulled.fetch(1, timeout=_PULL_SECONDS))
+        try:
+            await asyncio.wait((asked, lost), return_when=asyncio.FIRST_COMPLETED)
+            if not asked.done():
+                return None
+            found: list[Msg] = asked.result()
+        except nats.errors.TimeoutError:
+            # Too soon: the consumer was removed, and nobody says so but in this way.
+            if asyncio.get_running_loop().time() - begun < _PULL_SECONDS / 2:
+                raise
+            return None
+        finally:
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
+        return found[0] if found else None
+
+    async def _to_the_end(self, work: Awaitable[None]) -> None:
+        """Lets work end, for a little, when this is cancelled meanwhile."""
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait((task,), timeout=_DRAIN_SECONDS)
+            task.cancel()
+            raise
+
+    async def _handle(self, message: Msg) -> None:
+        event = received(message)
+        if event is None:
+            self._log.error("event.malformed", stream=self._stream, sequence=message.metadata.sequence.stream)
+            await message.term()
+            return
+        again = message.metadata.num_delivered - 1
+        wait = await self._try(event, again=again)
+        if wait is None:
+            await message.ack()
+        else:
+            await message.nak(delay=wait)
+
+    async def _try(self, event: Received, *, again: int) -> float | None:
+        """Has an event its effect, or parks it: None. Otherwise the seconds after which to try once more."""
+        tries = 0
+        try:
+            if again:
+                tries, error = await self._begin(event)
+                if tries > self._mesh.event_tries:
+                    await self._keep_failure(event, error or "Crashed", park=True)
+                    return None
+            await self._apply(event)
+        except _AWAY as error:
+            self._log.warning("event.postponed", event_id=str(event.id), error=type(error).__name__)
+            if tries:
+                await self._take_back(event)
+            return self._wait(again)
+        except Exception as error:
+            return await self._failed(event, type(error).__name__, tries)
+        return None
+
+    async def _apply(self, event: Received) -> None:
+        async with self._database.transaction() as connection:
+            if await inbox.is_recorded(connection, event.id):
+                return
+        async with asyncio.timeout(self._mesh.event_ack_seconds * 0.8):
+            effect = await self._handlers[event.subject](event)
+        async with self._database.transaction() as connection:
+            if not await inbox.record(connection, event.id):
+                return
+            await effect(connection)
+            await faults.point("consumer.after_effect")
+        await faults.point("consumer.after_commit")
+
+    async def _failed(self, event: Received, error: str, tries: int) -> float | None:
+        """Writes a failure down; parks the event after the last one."""
+        try:
+            if not tries:
+                tries, _ = await self._begin(event)
+            park = tries >= self._mesh.event_tries
+            await self._keep_failure(event, error, park=park)
+        except SampanError:
+            return self._mesh.event_retry_ceiling_seconds
+        return None if park else self._wait(tries - 1)
+
+    async def _begin(self, event: Received) -> tuple[int, str]:
+        async with self._database.transaction() as connection:
+            if await inbox.is_recorded(connection, event.id):
+                return 0, ""
+            return await inbox.begin_try(connection, event)
+
+    async def _take_back(self, event: Received) -> None:
+        try:
+            async with self._database.transaction() as connection:
+                await inbox.take_back_try(connection, event.id)
+        except SampanError as error:
+            self._log.warning("try.counted", event_id=str(event.id), reason=error.reason)
+
+    async def _keep_failure(self, event: Received, error: str, *, park: bool) -> None:
+        async with self._database.transaction() as connection:
+            await inbox.keep_failure(connection, event.id, error, park=park)
+        self._log.warning(
+            "event.parked" if park else "event.failed",
+            event_id=str(event.id),
+            subject=event.subject,
+            error=error,
+        )
+
+    async def _replay(self, event: Received) -> None:
+        try:
+            await self._apply(event)
+        except _AWAY:
+            async with self._database.transaction() as connection:
+                await inbox.ask_replay(connection, event.id)
+            await asyncio.sleep(_REPLAY_SECONDS)
+        except Exception as error:
+            # It stays parked, whatever it was.
+            await self._keep_failure(event, type(error).__name__, park=True)
+
+    def _wait(self, failures: int) -> float:
+        doubled = self._mesh.event_retry_first_seconds * 2.0 ** min(max(failures, 0), 20)
+        return min(doubled, self._mesh.event_retry_ceiling_seconds)
+
+
+def received(message: Msg) -> Received | None:
+    """An event of a message; None when it is not one of ours."""
+    headers = message.headers or {}
+    try:
+        return Received(
+            id=UUID(headers["ce-id"]),
+            subject=message.subject,
+            aggregate_id=UUID(headers["ce-subject"]),
+            version=int(headers["ce-aggregateversion"]),
+            payload=message.data,
+        )
+    except (KeyError, ValueError):
+        return None

@@ -1,0 +1,260 @@
+"""Takes the rows of one database's outbox to JetStream: one relay at a time, in order, and never loses any.
+
+Whoever holds the database's advisory lock publishes; the others stand by. A row counts as published when
+JetStream has acknowledged it. Dying in between publishes it once more under the same `Nats-Msg-Id`; whoever
+consumes keeps ids, so that its effect stays one. The lock and the work share a connection: who loses one
+loses the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+from nats.js.api import DiscardPolicy, Header, PubAck, StorageType, StreamConfig, StreamInfo
+from nats.js.errors import NotFoundError
+from structlog.typing import FilteringBoundLogger
+
+from services.mesh import faults
+from services.mesh.bus import BUS_ERRORS, TIMEOUT, Bus
+from services.mesh.settings import MeshSettings
+from services.mesh.subjects import stream_of
+
+# The advisory lock of the database; each service has one database.
+_LOCK = 0x5A4D_0002
+# Rows that are under way at once.
+BATCH = 1000
+# How often to ask whether the stream is still the one we know, in seconds; also when connected, when failed.
+LOOK_SECONDS = 30.0
+# Two equal ids within this time are one in the stream, too.
+DUPLICATES_SECONDS = 120.0
+_DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+_UNPUBLISHED = """
+SELECT position, id, created_at, subject, aggregate_id, aggregate_version, payload, traceparent
+FROM outbox WHERE published_at IS NULL ORDER BY position LIMIT $1
+"""
+_MARK = """
+WITH marked AS (
+    UPDATE outbox SET published_at = now()
+    WHERE published_at IS NULL AND position = ANY($1) AND created_at BETWEEN $2 AND $3
+)
+UPDATE outbox_head SET stream_sequence = greatest(stream_sequence, $4)
+"""
+_KNOWN = "SELECT stream_created_at, stream_sequence FROM outbox_head"
+_SET_KNOWN = """
+INSERT INTO outbox_head (stream_created_at, stream_sequence) VALUES ($1, $2)
+ON CONFLICT ("only") DO UPDATE SET stream_created_at = $1, stream_sequence = $2
+"""
+_UNMARK = "UPDATE outbox SET published_at = NULL WHERE published_at IS NOT NULL AND created_at > $1"
+_RECENT = "SELECT EXISTS (SELECT FROM outbox WHERE published_at > $1 AND created_at > $2)"
+
+
+def stream_config(context: str, mesh: MeshSettings, duplicates_seconds: float) -> StreamConfig:
+    """How the stream of a context shall be."""
+    return StreamConfig(
+        name=stream_of(context),
+        subjects=[f"sampan.{context}.>"],
+        storage=StorageType.FILE,
+        num_replicas=mesh.event_stream_replicas,
+        max_age=mesh.event_stream_days * 86_400.0,
+        max_bytes=mesh.event_stream_bytes,
+        discard=DiscardPolicy.OLD,
+        duplicate_window=duplicates_seconds,
+    )
+
+
+def headers_of(context: str, row: Any) -> dict[str, str]:
+    """CloudEvents in binary mode, with the id by which JetStream drops a repeated publish."""
+    headers = {
+        Header.MSG_ID.value: str(row["id"]),
+        "ce-specversion": "1.0",
+        "ce-id": str(row["id"]),
+        "ce-source": f"/sampan/{context}",
+        "ce-type": row["subject"],
+        "ce-subject": str(row["aggregate_id"]),
+        "ce-time": row["created_at"].astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "ce-aggregateversion": str(row["aggregate_version"]),
+        "content-type": "application/protobuf",
+    }
+    return headers | {"traceparent": row["traceparent"]} if row["traceparent"] else headers
+
+
+class Relay:
+    """One for each service that publishes, in each of its processes. `url` is that of the running role.
+
+    The connection must be straight to the server, or through a pooler in session mode: it holds a lock.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        context: str,
+        bus: Bus,
+        mesh: MeshSettings,
+        log: FilteringBoundLogger,
+        *,
+        timeout: float,
+        duplicates_seconds: float = DUPLICATES_SECONDS,
+        look_seconds: float = LOOK_SECONDS,
+    ) -> None:
+        self._url = url
+        self._context = context
+        self._bus = bus
+        self._mesh = mesh
+        self._log = log
+        self._timeout = timeout
+        self._duplicates_seconds = duplicates_seconds
+        self._look_seconds = look_seconds
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Says that there is something to publish."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Until cancelled. Nothing that is away ends it; rows wait."""
+        while True:
+            try:
+                await self._bus.connected()
+                async with self._locked() as connection:
+                    self._log.info("relay.leads")
+                    await self._lead(connection)
+            except (*_DATABASE_ERRORS, *BUS_ERRORS) as error:
+                self._log.warning("relay.interrupted", error=type(error).__name__)
+                await asyncio.sleep(self._mesh.relay_poll_seconds / 2)
+
+    @asynccontextmanager
+    async def _locked(self) -> AsyncIterator[asyncpg.Connection]:
+        """The one connection that publishes; waits until it is this one's turn."""
+        connection = await asyncpg.connect(
+            self._url,
+            timeout=self._timeout,
+            command_timeout=self._timeout,
+            server_settings={"application_name": f"{self._context} relay"},
+        )
+        try:
+            while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
+                await asyncio.sleep(self._mesh.relay_poll_seconds)
+            yield connection
+        finally:
+            # Whatever state it is in, with the connection the lock goes.
+            connection.terminate()
+
+    async def _lead(self, connection: asyncpg.Connection) -> None:
+        """Publishes as long as NATS is there."""
+        known_until, epoch = 0.0, -1
+        now = asyncio.get_running_loop().time
+        while self._bus.is_connected:
+            self._woken.clear()
+            if epoch != self._bus.epoch or now() >= known_until:
+                epoch = self._bus.epoch
+                await self._settle_stream(connection)
+                known_until = now() + self._look_seconds
+            rows = await connection.fetch(_UNPUBLISHED, BATCH)
+            if rows and not await self._batch(connection, rows):
+                # Somebody may have removed the stream; or it is full, or away.
+                known_until = 0.0
+                await asyncio.sleep(self._mesh.relay_poll_seconds)
+            elif len(rows) < BATCH:
+                await self._rest()
+
+    async def _rest(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._mesh.relay_poll_seconds):
+                await self._woken.wait()
+
+    async def _batch(self, connection: asyncpg.Connection, rows: Sequence[Any]) -> bool:
+        """Publishes rows and marks those that were acknowledged; whether that were all."""
+        acks = await self._publish(rows)
+        await faults.point("relay.after_publish")
+        done = [(row, ack) for row, ack in zip(rows, acks, strict=True) if ack is not None]
+        if done:
+            times = [row["created_at"] for row, _ in done]
+            await connection.execute(
+                _MARK,
+                [row["position"] for row, _ in done],
+                min(times),
+                max(times),
+                max(ack.seq for _, ack in done),
+            )
+        if len(done) < len(rows):
+            self._log.warning("relay.unacknowledged", rows=len(rows) - len(done))
+        return len(done) == len(rows)
+
+    async def _publish(self, rows: Sequence[Any]) -> list[PubAck | None]:
+        """Pipelined. Each message but the first expects the one before it: none overtakes a lost one."""
+        jetstream = self._bus.jetstream
+        sent: list[asyncio.Future[PubAck]] = []
+        before = ""
+        try:
+            for row in rows:
+                headers = headers_of(self._context, row)
+                if before:
+                    headers[Header.EXPECTED_LAST_MSG_ID.value] = before
+                before = headers[Header.MSG_ID.value]
+                sent.append(
+                    await jetstream.publish_async(
+                        row["subject"], row["payload"], stream=stream_of(self._context), headers=headers
+                    )
+                )
+        except BUS_ERRORS as error:
+            self._log.warning("relay.cut_off", error=type(error).__name__)
+        if sent:
+            await asyncio.wait(sent, timeout=TIMEOUT)
+        acks = [_outcome(one) for one in sent]
+        return acks + [None] * (len(rows) - len(acks))
+
+    async def _settle_stream(self, connection: asyncpg.Connection) -> None:
+        """Makes the stream if there is none, and fills it again if it has lost what it was given."""
+        info = await self._stream()
+        created = info.created or datetime.now(UTC)
+        known = await connection.fetchrow(_KNOWN)
+        if known is None:
+            await connection.execute(_SET_KNOWN, created, info.state.last_seq)
+        elif (
+            known["stream_created_at"] != created
+            or info.state.last_seq < known["stream_sequence"]
+            or await self._is_emptied(connection, info)
+        ):
+            await self._refill(connection, created, info.state.last_seq)
+
+    async def _stream(self) -> StreamInfo:
+        jetstream = self._bus.jetstream
+        wanted = stream_config(self._context, self._mesh, self._duplicates_seconds)
+        try:
+            found = await jetstream.stream_info(stream_of(self._context))
+        except NotFoundError:
+            found = await jetstream.add_stream(wanted)
+            self._log.info("relay.stream_made", stream=wanted.name)
+        same = ("subjects", "num_replicas", "max_age", "max_bytes", "duplicate_window")
+        if any(getattr(found.config, name) != getattr(wanted, name) for name in same):
+            found = await jetstream.update_stream(wanted)
+        # The answer that made it and later ones may tell the time with more or fewer digits.
+        return await jetstream.stream_info(stream_of(self._context))
+
+    async def _is_emptied(self, connection: asyncpg.Connection, info: StreamInfo) -> bool:
+        if info.state.messages:
+            return False
+        young = datetime.now(UTC) - timedelta(days=self._mesh.event_stream_days) * 0.9
+        return bool(await connection.fetchval(_RECENT, young, young))
+
+    async def _refill(self, connection: asyncpg.Connection, created: datetime, sequence: int) -> None:
+        since = datetime.now(UTC) - timedelta(days=self._mesh.event_stream_days)
+        async with connection.transaction():
+            await connection.execute("SET LOCAL statement_timeout = 0")
+            done = await connection.execute(_UNMARK, since, timeout=3600)
+            await connection.execute(_SET_KNOWN, created, sequence)
+        self._log.warning("relay.refills", stream=stream_of(self._context), rows=int(done.split()[-1]))
+
+
+def _outcome(sent: asyncio.Future[PubAck]) -> PubAck | None:
+    if not sent.done():
+        sent.cancel()
+        return None
+    return None if sent.exception() else sent.result()
