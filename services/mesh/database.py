@@ -79,6 +79,8 @@ class Database:
                 "server_settings": {"application_name": name},
             },
         )
+        # The same connections; what only reads needs no BEGIN and no COMMIT.
+        self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -95,6 +97,17 @@ class Database:
                 raise Unavailable from error
             if sqlstate(error) == _NOT_TEXT:
                 raise InvalidArgument("a text holds the character NUL, which cannot be stored") from error
+            raise
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A connection on which each statement stands alone, one round trip for each. Raises Unavailable."""
+        try:
+            async with self._reader.connect() as connection:
+                yield connection
+        except Exception as error:
+            if is_trouble(error):
+                raise Unavailable from error
             raise
 
     async def close(self) -> None:

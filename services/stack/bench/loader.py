@@ -31,8 +31,8 @@ class LoadError(Exception):
 class Client(asyncio.Protocol):
     """One HTTP/2 connection that repeats one call, as often at once as `start` says."""
 
-    def __init__(self, target: Target) -> None:
-        self._request = Request(target.headers, target.body)
+    def __init__(self, target: Target, number: int) -> None:
+        self._request = Request(wire.headers_of(target, number), target.body)
         self._size = len(target.body)
         self._rest = b""
         self._next_stream = 1
@@ -184,7 +184,7 @@ class Loader:
         while len(clients) < connections:
             async with asyncio.timeout(PATIENCE):
                 _, client = await asyncio.get_running_loop().create_connection(
-                    lambda: Client(target),
+                    lambda: Client(target, len(clients)),
                     target.host,
                     target.port,
                     ssl=_context(target),
@@ -211,7 +211,8 @@ def encoded(target: Target) -> dict[str, Any]:
 def decoded(raw: dict[str, Any]) -> Target:
     """The target of `encoded`."""
     headers = tuple((name, value) for name, value in raw["headers"])
-    return Target(**{**raw, "headers": headers, "body": base64.b64decode(raw["body"])})
+    body = base64.b64decode(raw["body"])
+    return Target(**{**raw, "headers": headers, "body": body, "tokens": tuple(raw["tokens"])})
 
 
 async def main() -> None:

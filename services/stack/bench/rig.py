@@ -35,14 +35,16 @@ from services.stack.ports import LOOPBACK
 # As high as it goes: limits are not what is measured.
 SCALE = {"SAMPAN_RATE_LIMIT_SCALE": "1000000"}
 START_TIMEOUT = 30.0
+# One for each connection of the loader.
+PEOPLE = 32
 PROBE_REST = "/v1/probe/{text}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Person:
-    """Somebody signed in at identity."""
+class People:
+    """People signed in at identity, and the key that it signs with."""
 
-    token: str
+    tokens: tuple[str, ...]
     key_id: str
     public_key: str
 
@@ -63,7 +65,7 @@ class Rig:
         self.stack = self._stack_groups()
         self.loader = LoaderProcess(processes)
         self.meter.add("loader", self.loader.pid)
-        self.person = asyncio.run(self._register())
+        self.people = asyncio.run(self._register())
 
     def _stack_groups(self) -> tuple[str, ...]:
         supervisor = self.state.supervisor
@@ -73,22 +75,16 @@ class Rig:
             self.meter.add(name, running.pid)
         return self.meter.names
 
-    async def _register(self) -> Person:
+    async def _register(self) -> People:
         operator = self._pki.identity(OPERATOR)
         credentials = channel_credentials(operator.certificate, operator.key, operator.ca)
         place = f"{LOOPBACK}:{self.state.ports['identity']}"
         options = (("grpc.ssl_target_name_override", dns_name("identity")),)
-        name = f"bench.{uuid.uuid4().hex[:16]}"
         async with grpc.aio.secure_channel(place, credentials, options) as channel:
             stub = IdentityServiceStub(channel)
-            made = await stub.Register(
-                identity.RegisterRequest(
-                    username=name, password=uuid.uuid4().hex, email=f"{name}@example.com"
-                ),
-                timeout=10,
-            )
+            made = [await stub.Register(_newcomer(), timeout=10) for _ in range(PEOPLE)]
             keys = (await stub.GetJwks(identity.GetJwksRequest(), timeout=10)).keys
-        return Person(made.access_token, keys[0].kid, keys[0].x)
+        return People(tuple(one.access_token for one in made), keys[0].kid, keys[0].x)
 
     def echo(self) -> Target:
         """Starts the bare echo: no chain, no TLS."""
@@ -104,7 +100,7 @@ class Rig:
             "probe",
             "services.stack.bench.servers",
             "probe",
-            *("--pki", str(self._home / "pki"), "--kid", self.person.key_id, "--key", self.person.public_key),
+            *("--pki", str(self._home / "pki"), "--kid", self.people.key_id, "--key", self.people.public_key),
             environment=SCALE,
         )
         self.meter.add("probe", process.pid)
@@ -112,15 +108,16 @@ class Rig:
         return self.mesh_target("chain_echo", "probe", address, ECHO_PATH, echo_message())
 
     def mesh_target(self, name: str, service: str, address: str, path: str, message: bytes) -> Target:
-        """A call straight to a service, over mTLS as the operator, in the person's name."""
+        """A call straight to a service, over mTLS as the operator, in people's names."""
         operator = self._pki.identity(OPERATOR)
         host, _, port = address.rpartition(":")
         return Target(
             name=name,
             host=host,
             port=int(port),
-            headers=grpc_headers("https", dns_name(service), path, self.person.token),
+            headers=grpc_headers("https", dns_name(service), path),
             body=message,
+            tokens=self.people.tokens,
             ca=str(operator.ca),
             certificate=str(operator.certificate),
             key=str(operator.key),
@@ -164,12 +161,18 @@ class Rig:
         return address
 
     def rest_target(self, name: str, address: str, path: str) -> Target:
-        """A GET through an edge in the person's name."""
-        return self._plain(name, address, rest_headers(address, path, self.person.token), b"")
+        """A GET through an edge in people's names."""
+        plain = self._plain(name, address, rest_headers(address, path), b"")
+        return dataclasses.replace(plain, tokens=self.people.tokens)
 
     def _plain(self, name: str, address: str, headers: tuple[tuple[str, str], ...], body: bytes) -> Target:
         host, _, port = address.rpartition(":")
         return Target(name=name, host=host, port=int(port), headers=headers, body=body)
+
+
+def _newcomer() -> identity.RegisterRequest:
+    name = f"bench.{uuid.uuid4().hex[:16]}"
+    return identity.RegisterRequest(username=name, password=uuid.uuid4().hex, email=f"{name}@example.com")
 
 
 def echo_message() -> bytes:

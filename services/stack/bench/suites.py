@@ -22,7 +22,7 @@ class Effort:
     seconds: float
     settle: float
     idle: float
-    connections: int = 4
+    connections: int = 32
     in_flight: int = 32
 
 

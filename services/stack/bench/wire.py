@@ -28,7 +28,8 @@ Headers = Sequence[tuple[str, str]]
 class Target:
     """One unary call to repeat. `body` is the whole message with gRPC's prefix; empty for a GET.
 
-    TLS when there is a `ca`; `server_name` is what the certificate must prove. Paths are of PEM files.
+    Each connection signs in as another of `tokens`. TLS when there is a `ca`; `server_name` is what the
+    certificate must prove. Paths are of PEM files.
     """
 
     name: str
@@ -36,13 +37,14 @@ class Target:
     port: int
     headers: tuple[tuple[str, str], ...]
     body: bytes = b""
+    tokens: tuple[str, ...] = ()
     ca: str = ""
     certificate: str = ""
     key: str = ""
     server_name: str = ""
 
 
-def grpc_headers(scheme: str, authority: str, path: str, token: str = "") -> tuple[tuple[str, str], ...]:
+def grpc_headers(scheme: str, authority: str, path: str) -> tuple[tuple[str, str], ...]:
     """Headers of a gRPC call."""
     return (
         (":method", "POST"),
@@ -52,11 +54,10 @@ def grpc_headers(scheme: str, authority: str, path: str, token: str = "") -> tup
         ("te", "trailers"),
         ("content-type", "application/grpc"),
         ("user-agent", "sampan-bench"),
-        *bearer(token),
     )
 
 
-def rest_headers(authority: str, path: str, token: str) -> tuple[tuple[str, str], ...]:
+def rest_headers(authority: str, path: str) -> tuple[tuple[str, str], ...]:
     """Headers of a GET."""
     return (
         (":method", "GET"),
@@ -65,13 +66,15 @@ def rest_headers(authority: str, path: str, token: str) -> tuple[tuple[str, str]
         (":authority", authority),
         ("accept", "application/json"),
         ("user-agent", "sampan-bench"),
-        *bearer(token),
     )
 
 
-def bearer(token: str) -> tuple[tuple[str, str], ...]:
-    """The header of a signed-in person."""
-    return (("authorization", f"Bearer {token}"),) if token else ()
+def headers_of(target: Target, connection: int) -> Headers:
+    """All headers that a connection of a target sends."""
+    if not target.tokens:
+        return target.headers
+    token = target.tokens[connection % len(target.tokens)]
+    return (*target.headers, ("authorization", f"Bearer {token}"))
 
 
 def grpc_message(message: bytes) -> bytes:
