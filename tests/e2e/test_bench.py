@@ -15,8 +15,10 @@ from tests.support.stack import ROOT, environment
 @pytest.mark.long
 def test_quick_edge_suite_writes_all_figures(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "services.stack.cli", "bench", "edge", "--quick"]
-        + ["--json", str(tmp_path / "figures.json"), "--chart", str(tmp_path / "figures.svg")],
+        [
+            *(sys.executable, "-m", "services.stack.cli", "bench", "edge", "--quick"),
+            *("--json", str(tmp_path / "figures.json"), "--chart", str(tmp_path / "figures.svg")),
+        ],
         env=environment(tmp_path / "home", 1),
         cwd=ROOT,
         capture_output=True,

@@ -20,7 +20,7 @@ from services.mesh.app import App
 from services.mesh.call import Call
 from services.mesh.settings import MeshSettings, ServiceSettings
 from services.stack.pki import Pki
-from services.stack.serve import Running
+from services.stack.serve import Running, calm_collector
 
 PROBE = "sampan.probe.v1.ProbeService"
 ECHO_PATH = f"/{PROBE}/Echo"
@@ -93,6 +93,7 @@ async def serve_probe(listen: str, pki: Path, kid: str, key: str) -> None:
     app = App(name="probe", settings=settings, servicers={PROBE: Probe()}, keys=OneKey(kid, public))
     running = Running(app, mesh)
     await running.start()
+    calm_collector()
     _say(int(running.server.address.rpartition(":")[2]))
     await asyncio.Event().wait()
 
