@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, and_, delete, func, insert, select, text, update
+from sqlalchemy import ARRAY, Row, Uuid, and_, bindparam, delete, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -114,6 +114,12 @@ def _accounts() -> Any:
     )
 
 
+# Built once: putting a statement together costs more than PostgreSQL takes to answer it.
+_BY_ID = _accounts().where(accounts.c.id == bindparam("account_id"))
+_BY_IDS = _accounts().where(accounts.c.id == func.any(bindparam("account_ids", type_=ARRAY(Uuid))))
+_BY_USERNAME = _accounts().where(accounts.c.username == bindparam("username"))
+
+
 def _stored(row: Row[Any]) -> StoredAccount:
     sealed = {IdentifierKind.EMAIL: row.email, IdentifierKind.PHONE: row.phone}
     return StoredAccount(row, row.wrapped, {kind: value for kind, value in sealed.items() if value})
@@ -121,13 +127,19 @@ def _stored(row: Row[Any]) -> StoredAccount:
 
 async def account_by_id(connection: AsyncConnection, account_id: UUID) -> StoredAccount | None:
     """One account, or None."""
-    row = (await connection.execute(_accounts().where(accounts.c.id == account_id))).one_or_none()
+    row = (await connection.execute(_BY_ID, {"account_id": account_id})).one_or_none()
     return None if row is None else _stored(row)
+
+
+async def accounts_by_ids(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, StoredAccount]:
+    """Those of several accounts that are there."""
+    rows = await connection.execute(_BY_IDS, {"account_ids": list(ids)})
+    return {row.id: _stored(row) for row in rows}
 
 
 async def account_by_username(connection: AsyncConnection, username: str) -> StoredAccount | None:
     """One account, or None."""
-    row = (await connection.execute(_accounts().where(accounts.c.username == username))).one_or_none()
+    row = (await connection.execute(_BY_USERNAME, {"username": username})).one_or_none()
     return None if row is None else _stored(row)
 
 

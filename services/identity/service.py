@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from services.identity.repository import StoredAccount
 from services.identity.sessions import Sessions, SignedIn
 from services.mesh.database import Database
 from services.mesh.errors import NotFound, TokenInvalid
+from services.mesh.group_read import GroupRead
 from services.mesh.idempotency import Idempotency, Key
 
 
@@ -51,6 +53,7 @@ class IdentityService:
         self._sessions = sessions
         self._idempotency = idempotency
         self._claims_tried = claims_tried
+        self._by_id = GroupRead(self._read)
 
     async def register(self, given: Registration) -> SignedIn:
         """Makes an account and signs it in. Raises PasswordTooCommon or UsernameTaken.
@@ -102,8 +105,7 @@ class IdentityService:
 
     async def me(self, account_id: UUID) -> Account:
         """One's own account. Raises TokenInvalid when it is no more."""
-        async with self._database.transaction() as connection:
-            stored = await repository.account_by_id(connection, account_id)
+        stored = await self._by_id.get(account_id)
         if stored is None:
             raise TokenInvalid
         return self._people.open(stored)
@@ -140,6 +142,10 @@ class IdentityService:
             roles = await repository.set_role(connection, stored.row.id, role, granted=granted)
             await self._sessions.end_all(connection, stored.row.id)
         return stored.row.id, roles
+
+    async def _read(self, ids: Sequence[UUID]) -> dict[UUID, StoredAccount]:
+        async with self._database.reading() as connection:
+            return await repository.accounts_by_ids(connection, ids)
 
     async def _login(
         self, found: list[StoredAccount], password: str, device: str, key: Key | None

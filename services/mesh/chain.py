@@ -5,12 +5,11 @@ It is one composed function, not one grpc.aio interceptor a step, since each of 
 
 from __future__ import annotations
 
-import asyncio
 import random
 import re
-import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, NoReturn
 
 import grpc
@@ -21,6 +20,7 @@ from structlog.typing import FilteringBoundLogger
 from services.mesh import problem, trace
 from services.mesh.auth import TokenVerifier
 from services.mesh.call import Call, current
+from services.mesh.deadline import Deadlines
 from services.mesh.errors import (
     CallerNotAllowed,
     DeadlineExceeded,
@@ -64,7 +64,8 @@ class Chain:
         self._log = log
         self._max_request_bytes = max_request_bytes
         self._slow_seconds = slow_seconds
-        self._sample = sample
+        self._share_logged = 1 / sample
+        self._deadlines = Deadlines()
         self._validator = protovalidate.Validator()
         # The order matters: policy before tokens, so that a method without a policy says so to everybody;
         # tokens before limits, so that one person's calls are not another's.
@@ -88,9 +89,11 @@ class Chain:
             call.trace_id = found.group(1)
             return
         request_id = call.text("x-request-id")
-        call.trace_id = (
-            request_id.replace("-", "") if _REQUEST_ID.fullmatch(request_id) else secrets.token_hex(16)
-        )
+        if _REQUEST_ID.fullmatch(request_id):
+            call.trace_id = request_id.replace("-", "")
+        else:
+            # Not a secret, only unlike others.
+            call.trace_id = f"{random.getrandbits(128):032x}"
 
     def _caller(self, call: Call, context: Context) -> None:
         call.caller = caller_name(context.auth_context())
@@ -188,7 +191,7 @@ class Chain:
                 headers.append(("location", call.created_location))
             await context.send_initial_metadata(tuple(headers))
         seconds = time.perf_counter() - call.started
-        if seconds > self._slow_seconds or random.randrange(self._sample) == 0:  # noqa: S311 - a sample
+        if seconds > self._slow_seconds or random.random() < self._share_logged:  # noqa: S311 - a sample
             self._access(call, "OK", seconds)
 
     async def fail(self, call: Call, context: Context, error: BaseException) -> NoReturn:
@@ -221,6 +224,10 @@ class Chain:
             ms=round(seconds * 1000, 2),
             trace_id=call.trace_id,
         )
+
+    def until(self, seconds: float | None) -> AbstractContextManager[None]:
+        """Ends the block with TimeoutError after so long; never when None."""
+        return self._deadlines.until(seconds)
 
 
 def _violation(violation: protovalidate.Violation) -> Violation:
@@ -267,7 +274,7 @@ def _unary(chain: Chain, method: Method, handler: Handler) -> Handler:
     async def run(raw: Any, context: Context) -> bytes:
         call = await chain.enter(method, context)
         try:
-            async with asyncio.timeout(call.limit):
+            with chain.until(call.limit):
                 response: Message = await handler(_input(chain, method, raw), call)
             answer = response.SerializeToString()
             await chain.leave(call, context)

@@ -89,6 +89,8 @@ class Database:
                 "server_settings": {"application_name": name},
             },
         )
+        # The same connections; what only reads needs no BEGIN and no COMMIT.
+        self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
     async def transaction(self, step: str = "") -> AsyncIterator[AsyncConnection]:
@@ -133,6 +135,17 @@ class Database:
             raise
         if step:
             await faults.point(f"{step}.after_commit", cut)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A connection on which each statement stands alone, one round trip for each. Raises Unavailable."""
+        try:
+            async with self._reader.connect() as connection:
+                yield connection
+        except Exception as error:
+            if is_trouble(error):
+                raise Unavailable from error
+            raise
 
     async def close(self) -> None:
         """Closes all connections."""

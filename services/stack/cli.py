@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.stack.commands import data, delivery, events, lifecycle, people, serving, watching
+from services.stack.commands import benchmark, data, delivery, events, lifecycle, people, serving, watching
 
 app = typer.Typer(
     name="sampan",
@@ -25,6 +25,7 @@ for command in (
     watching.logs,
     serving.serve,
     delivery.outbox,
+    benchmark.bench,
     lifecycle.reset,
 ):
     app.command()(command)

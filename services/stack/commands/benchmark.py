@@ -1,0 +1,55 @@
+"""bench: what this machine does, each figure beside its limit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.stack.commands.console import one_of, table, this_home, told_errors
+
+SUITE_NAMES = ("edge",)
+
+
+def bench(
+    suite: Annotated[
+        str, typer.Argument(help="Which suite; default: all.", callback=one_of(SUITE_NAMES))
+    ] = "",
+    *,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer and shorter rounds: within 4 minutes.")
+    ] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures there.")] = None,
+    chart_file: Annotated[Path | None, typer.Option("--chart", help="Write a chart there, as SVG.")] = None,
+) -> None:
+    """Measure this machine.
+
+    Each figure is printed beside its limit from the same run: the ratio counts, since absolute numbers are
+    the machine's. Measures the stack of this home when it is up, and else a private one that goes afterwards.
+
+    \b
+    Examples:
+      sampan bench edge --quick
+      sampan bench --json figures.json --chart figures.svg
+    """
+    from services.stack.bench import report
+    from services.stack.bench.rig import rig
+    from services.stack.bench.suites import FULL, QUICK, SUITES
+
+    with told_errors():
+        home, environment = this_home()
+        effort = QUICK if quick else FULL
+        with rig(home, environment, lambda line: typer.echo(f"bench: {line}", err=True)) as found:
+            figures = [
+                figure
+                for name in ([suite] if suite else SUITES)
+                for figure in SUITES[name](found, effort, lambda line: typer.echo(f"bench: {line}", err=True))
+            ]
+        table(report.HEAD, report.rows(figures))
+        typer.echo()
+        table(("FIGURE", "PROCESS", "PSS MIB", "IDLE CPU S"), report.process_rows(figures))
+        if json_file is not None:
+            report.write_json(figures, json_file)
+        if chart_file is not None:
+            chart_file.write_text(report.chart(figures))

@@ -1,0 +1,41 @@
+"""`sampan bench` from beginning to end: that it measures, not how fast."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.stack import ROOT, environment
+
+
+@pytest.mark.long
+def test_quick_edge_suite_writes_all_figures(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "services.stack.cli", "bench", "edge", "--quick"),
+            *("--json", str(tmp_path / "figures.json"), "--chart", str(tmp_path / "figures.svg")),
+        ],
+        env=environment(tmp_path / "home", 1),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr
+    figures = {figure["name"]: figure for figure in json.loads((tmp_path / "figures.json").read_text())}
+    assert {name: figures[name]["limit_name"] for name in figures if figures[name]["limit_name"]} == {
+        "edge.unary": "echo",
+        "edge.getme": "chain_echo",
+        "edge.rest_getme": "envoy_echo",
+    }
+    assert all(figure["value"] > 0 for figure in figures.values())
+    assert {"echo", "envoy_echo", "stack.memory", "stack.idle_cpu"} <= set(figures)
+    assert (tmp_path / "figures.svg").read_text().startswith("<svg")
+    # The private stack is gone; the caller's home was not touched.
+    assert not (tmp_path / "home").exists()
