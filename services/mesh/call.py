@@ -26,6 +26,7 @@ class Call:
         "address",
         "caller",
         "created_location",
+        "headers",
         "http_code",
         "metadata",
         "method",
@@ -49,6 +50,8 @@ class Call:
         self.started = 0.0
         self.http_code = 0
         self.created_location = ""
+        # More headers of a good answer, for REST only.
+        self.headers: list[tuple[str, str]] = []
 
     def text(self, key: str) -> str:
         """A metadata value, or the empty string."""

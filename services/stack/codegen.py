@@ -1,4 +1,4 @@
-"""Generates gen/ from proto/: stubs, type stubs and the descriptor set that the edge and the docs read."""
+"""Generates gen/ from proto/: stubs, type stubs, the descriptor set, openapi.json."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from google.protobuf import (
 )
 from grpc_tools import protoc
 
+from services.stack.openapi import document
 from services.stack.paths import ROOT
 
 PROTO = ROOT / "proto"
@@ -91,6 +92,7 @@ def generate(out: Path) -> None:
             [f"--descriptor_set_out={{out}}/{DESCRIPTORS}", "--include_imports", "--include_source_info"],
             [*own, ERROR_DETAILS],
         )
+    document.write(out / DESCRIPTORS, out / document.FILE)
 
 
 def differences(fresh: Path, committed: Path) -> list[str]:
