@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from services.stack.commands import data, delivery, lifecycle, people, serving, watching
+from services.stack.commands import (
+    checking,
+    data,
+    delivery,
+    infra,
+    keeping,
+    lifecycle,
+    people,
+    seeding,
+    serving,
+    testing,
+    trying,
+    watching,
+)
 
 app = typer.Typer(
     name="sampan",
@@ -26,8 +39,15 @@ for command in (
     serving.serve,
     delivery.outbox,
     lifecycle.reset,
+    seeding.seed,
+    checking.doctor,
+    keeping.backup,
+    keeping.restore,
 ):
     app.command()(command)
+app.command("try")(trying.try_)
+app.command("test")(testing.run_tests)
+app.add_typer(infra.infra, name="infra")
 app.add_typer(data.migrate, name="migrate")
 app.add_typer(data.db, name="db")
 app.add_typer(people.admin, name="admin")

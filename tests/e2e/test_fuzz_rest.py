@@ -81,20 +81,19 @@ async def test_the_public_surface_does_what_it_says(fuzzed: Stack, tmp_path: Pat
         tmp_path,
         "--phases=coverage,fuzzing",
         "--max-examples=5",
+        "--seed=1",
         f"--exclude-operation-id-regex={ALIASES}",
         timeout=120,
     )
     assert report["operations"]["tested"] == report["operations"]["selected"] > 20
     assert report["test_cases"]["generated"] > 500
     rates = report["valid_rates"].values()
-    assert sum(rate["fuzzing"]["accepted"] > 0 for rate in rates) > 3, rates
+    assert sum(any(phase["accepted"] for phase in rate.values()) for rate in rates) > 3, rates
 
 
 @pytest.mark.long
 async def test_the_public_surface_and_its_aliases_do_what_they_say(fuzzed: Stack, tmp_path: Path) -> None:
     token = await admin_token(fuzzed)
     # Inferred links end sessions, that of this token among them.
-    report = fuzz(
-        fuzzed, token, tmp_path, "--phases=coverage,fuzzing", "--max-examples=100", timeout=900
-    )
+    report = fuzz(fuzzed, token, tmp_path, "--phases=coverage,fuzzing", "--max-examples=100", timeout=900)
     assert report["operations"]["tested"] > 35
