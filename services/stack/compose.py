@@ -12,8 +12,9 @@ from services.stack.topology import PROCESSES, Process
 
 FILE = "docker-compose.yml"
 HEAD = """\
-# Made by ./scripts/gen from services/stack/topology.py: do not edit. Start it: docker compose up --build --wait
-# Secrets and certificates are made by `init` at the first start, into the volume `state`; nothing is in this file.
+# Made by ./scripts/gen from services/stack/topology.py: do not edit.
+# Start it: docker compose up --build --wait
+# Secrets and certificates are made by `init` at the first start, into the volume `state`; none is here.
 """
 IMAGES = {
     "postgres": "postgres:18",

@@ -48,6 +48,22 @@ async def test_what_was_acknowledged_survives_a_wipe(private_home: Path, tmp_pat
         other.command("down")
 
 
+def test_an_outside_server_is_kept_and_restored_too(private_home: Path, tmp_path: Path) -> None:
+    server = Stack(private_home, free_port())
+    assert server.command("infra", "up", "--detach").returncode == 0
+    outside = {"SAMPAN_POSTGRES_URL": server.addresses.superuser()}
+    other = Stack(private_home.with_name(private_home.name + "-other"), free_port(), outside)
+    archive = tmp_path / "backup.tar"
+    assert server.command("backup", str(archive)).returncode == 0
+    # The other home has passwords of its own, which the roles then get.
+    restored = other.command("restore", str(archive), "--yes")
+    assert restored.returncode == 0, restored.stderr
+    assert other.command("migrate", "status").returncode == 0
+    again = other.command("backup", str(archive), "--force")
+    assert again.returncode == 0, again.stderr
+    assert not (other.home / "postgres" / "data").exists()
+
+
 def test_what_is_no_backup_is_refused(private_home: Path, tmp_path: Path) -> None:
     nowhere = Stack(private_home, free_port())
     wrong = tmp_path / "wrong.tar"
