@@ -29,6 +29,7 @@ class Call:
         "caller",
         "created_location",
         "ends",
+        "headers",
         "http_code",
         "limit",
         "metadata",
@@ -60,6 +61,8 @@ class Call:
         self.limit: float | None = None
         self.http_code = 0
         self.created_location = ""
+        # More headers of a good answer, for REST only.
+        self.headers: list[tuple[str, str]] = []
 
     def text(self, key: str) -> str:
         """A metadata value, or the empty string."""

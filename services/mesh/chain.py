@@ -185,8 +185,10 @@ class Chain:
 
     async def leave(self, call: Call, context: Context) -> None:
         """Says what REST shall be told of a good answer, and logs the slow and a sample."""
-        if call.http_code and call.path:
-            headers = [(problem.HTTP_CODE_HEADER, str(call.http_code))]
+        if call.path and (call.http_code or call.headers):
+            headers = list(call.headers)
+            if call.http_code:
+                headers.append((problem.HTTP_CODE_HEADER, str(call.http_code)))
             if call.created_location:
                 headers.append(("location", call.created_location))
             await context.send_initial_metadata(tuple(headers))

@@ -71,7 +71,7 @@ def channel(
     service's DNS name.
     """
     return grpc.aio.secure_channel(
-        f"ipv4:{','.join(addresses)}",
+        target(addresses),
         channel_credentials(settings.tls_cert, settings.tls_key, settings.tls_ca),
         options=(
             ("grpc.ssl_target_name_override", server_name(service)),
@@ -82,6 +82,13 @@ def channel(
             ("grpc.max_reconnect_backoff_ms", 1000),
         ),
     )
+
+
+def target(addresses: Sequence[str]) -> str:
+    """Addresses as gRPC wants them: numbers as they are; one name may stand for many numbers."""
+    if len(addresses) == 1 and not addresses[0].rpartition(":")[0].replace(".", "").isdigit():
+        return f"dns:///{addresses[0]}"
+    return f"ipv4:{','.join(addresses)}"
 
 
 async def is_serving(opened: grpc.aio.Channel, timeout: float) -> bool:

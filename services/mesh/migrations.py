@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +54,27 @@ async def downgrade(service: str, url: str, revision: str) -> None:
     from alembic import command
 
     await _run(service, url, lambda config: command.downgrade(config, revision))
+
+
+async def create(
+    service: str, url: str, words: str, into: Path | None = None, *, empty: bool = False
+) -> Path:
+    """Writes the next revision, with what the models have and the database has not. Returns its path."""
+    from alembic import command
+
+    target = into or folder(service)
+    number = f"{int(head(service)) + 1:04}"
+
+    def write(config: Config) -> None:
+        config.set_main_option("file_template", "%%(rev)s_%%(slug)s")
+        if into is not None:
+            config.set_main_option("version_locations", f"{folder(service)}{os.pathsep}{into}")
+        command.revision(
+            config, words, autogenerate=not empty, rev_id=number, version_path=str(target), head=head(service)
+        )
+
+    await _run(service, url, write)
+    return next(target.glob(f"{number}_*.py"))
 
 
 async def check(service: str, url: str) -> None:

@@ -81,11 +81,11 @@ class Unprivileged:
         """What to put before a command that works in `folder`."""
         if os.geteuid() != 0:
             return ()
-        if self._owner == 0 and self._namespace_works():
+        if self._owner == 0 and self.namespace_works():
             return namespace()
         return self._as_nobody()
 
-    def _namespace_works(self) -> bool:
+    def namespace_works(self) -> bool:
         if shutil.which("unshare") is None:
             return False
         test = ("sh", "-c", 'test -x "$0" && test -w "$1"', str(self.program), str(self.folder))

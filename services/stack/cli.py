@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import typer
 
-from services.stack.commands import benchmark, data, delivery, events, lifecycle, people, serving, watching
+from services.stack.commands import (
+    benchmark,
+    checking,
+    data,
+    delivery,
+    events,
+    infra,
+    keeping,
+    lifecycle,
+    people,
+    seeding,
+    serving,
+    testing,
+    trying,
+    watching,
+)
 
 app = typer.Typer(
     name="sampan",
@@ -27,8 +42,15 @@ for command in (
     delivery.outbox,
     benchmark.bench,
     lifecycle.reset,
+    seeding.seed,
+    checking.doctor,
+    keeping.backup,
+    keeping.restore,
 ):
     app.command()(command)
+app.command("try")(trying.try_)
+app.command("test")(testing.run_tests)
+app.add_typer(infra.infra, name="infra")
 app.add_typer(data.migrate, name="migrate")
 app.add_typer(data.db, name="db")
 app.add_typer(events.events, name="events")

@@ -1,4 +1,4 @@
-"""Generates gen/ from proto/: stubs, type stubs and the descriptor set that the edge and the docs read."""
+"""Generates gen/ from proto/: stubs, type stubs, the descriptor set, openapi.json; and docker-compose.yml."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from google.protobuf import (
 )
 from grpc_tools import protoc
 
+from services.stack import compose
+from services.stack.openapi import document
 from services.stack.paths import ROOT
 
 PROTO = ROOT / "proto"
@@ -91,6 +93,7 @@ def generate(out: Path) -> None:
             [f"--descriptor_set_out={{out}}/{DESCRIPTORS}", "--include_imports", "--include_source_info"],
             [*own, ERROR_DETAILS],
         )
+    document.write(out / DESCRIPTORS, out / document.FILE)
 
 
 def differences(fresh: Path, committed: Path) -> list[str]:
@@ -110,22 +113,32 @@ def differences(fresh: Path, committed: Path) -> list[str]:
     )
 
 
+def stale_compose(scratch: Path) -> bool:
+    """Whether docker-compose.yml, which lies where people look for it, is not what the topology says."""
+    fresh, committed = scratch / compose.FILE, ROOT / compose.FILE
+    compose.write(fresh)
+    return not committed.is_file() or not filecmp.cmp(fresh, committed, shallow=False)
+
+
 def main(arguments: list[str]) -> int:
     check = arguments == ["--check"]
     with tempfile.TemporaryDirectory() as scratch:
         fresh = Path(scratch)
         generate(fresh)
         if check:
-            changed = differences(fresh, GEN)
+            changed = [f"gen/{name}" for name in differences(fresh, GEN)]
+            if stale_compose(fresh):
+                changed.append(compose.FILE)
             for name in changed:
                 print(
-                    f"gen: gen/{name} is not what proto/ says: run ./scripts/gen and commit", file=sys.stderr
+                    f"gen: {name} is not what its source says: run ./scripts/gen and commit", file=sys.stderr
                 )
             return 1 if changed else 0
         shutil.rmtree(GEN, ignore_errors=True)
         GEN.mkdir()
         shutil.copytree(fresh, GEN, dirs_exist_ok=True, copy_function=shutil.copyfile)
         GEN.chmod(0o755)
+        compose.write(ROOT / compose.FILE)
     print(f"gen: wrote {sum(1 for path in GEN.rglob('*') if path.is_file())} files to gen/")
     return 0
 

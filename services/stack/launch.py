@@ -23,7 +23,9 @@ PATIENCE = 90.0
 POLL = 0.05
 
 
-async def run_stack(home: Home, environment: Mapping[str, str], tell: Tell, *, detached: bool) -> None:
+async def run_stack(
+    home: Home, environment: Mapping[str, str], tell: Tell, *, detached: bool, servers_only: bool = False
+) -> None:
     """Runs until told to stop. `tell` hears of each step, then of `ready`."""
     from services.stack.stack import Stack, stop_on_signals
 
@@ -36,10 +38,12 @@ async def run_stack(home: Home, environment: Mapping[str, str], tell: Tell, *, d
     def when_ready(step: Progress) -> None:
         tell({"ready": step.detail, "milliseconds": step.milliseconds})
 
-    await Stack(home, environment, report).run(stop, when_ready)
+    await Stack(home, environment, report, servers_only=servers_only).run(stop, when_ready)
 
 
-def in_foreground(home: Home, environment: Mapping[str, str], tell: Tell) -> bool:
+def in_foreground(
+    home: Home, environment: Mapping[str, str], tell: Tell, *, servers_only: bool = False
+) -> bool:
     """Blocks until Ctrl-C. Returns whether the stack became ready. The caller holds the home's lock."""
     ready = False
 
@@ -49,11 +53,13 @@ def in_foreground(home: Home, environment: Mapping[str, str], tell: Tell) -> boo
         tell(message)
 
     os.umask(0o077)
-    asyncio.run(run_stack(home, environment, listen, detached=False))
+    asyncio.run(run_stack(home, environment, listen, detached=False, servers_only=servers_only))
     return ready
 
 
-def in_background(home: Home, environment: Mapping[str, str], lock: HomeLock, tell: Tell) -> None:
+def in_background(
+    home: Home, environment: Mapping[str, str], lock: HomeLock, tell: Tell, *, servers_only: bool = False
+) -> None:
     """Returns when all is healthy; raises StackError when it is not, with everything stopped."""
     reading, writing = os.pipe()
     sys.stdout.flush()
@@ -61,7 +67,7 @@ def in_background(home: Home, environment: Mapping[str, str], lock: HomeLock, te
     child = os.fork()
     if child == 0:
         os.close(reading)
-        become_daemon(home, environment, lock, writing)
+        become_daemon(home, environment, lock, writing, servers_only=servers_only)
     os.close(writing)
     lock.release()
     os.waitpid(child, 0)
@@ -90,7 +96,9 @@ def relay(messages: IO[str], home: Home, tell: Tell) -> None:
         raise StackError("supervisor", "ended without a word", f"See {home.logs / 'supervisor.err'}")
 
 
-def become_daemon(home: Home, environment: Mapping[str, str], lock: HomeLock, writing: int) -> NoReturn:
+def become_daemon(
+    home: Home, environment: Mapping[str, str], lock: HomeLock, writing: int, *, servers_only: bool
+) -> NoReturn:
     """The rest of the background process's life. It keeps nothing of its caller: session, stdio, files."""
     code = 1
     try:
@@ -99,7 +107,7 @@ def become_daemon(home: Home, environment: Mapping[str, str], lock: HomeLock, wr
             os._exit(0)
         os.umask(0o077)
         keep_only(home, lock.descriptor, writing)
-        code = run_and_tell(home, environment, Messages(writing))
+        code = run_and_tell(home, environment, Messages(writing), servers_only=servers_only)
     except BaseException:  # the interpreter's own report would come after its exit
         traceback.print_exc()
     finally:
@@ -141,10 +149,12 @@ def keep_only(home: Home, *wanted: int) -> None:
         low = descriptor + 1
 
 
-def run_and_tell(home: Home, environment: Mapping[str, str], messages: Messages) -> int:
+def run_and_tell(
+    home: Home, environment: Mapping[str, str], messages: Messages, *, servers_only: bool
+) -> int:
     messages.tell({"pid": os.getpid()})
     try:
-        asyncio.run(run_stack(home, environment, messages.tell, detached=True))
+        asyncio.run(run_stack(home, environment, messages.tell, detached=True, servers_only=servers_only))
     except StackError as error:
         messages.tell({"error": {"part": error.part, "reason": error.reason, "hint": error.hint}})
         return 1

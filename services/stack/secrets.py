@@ -25,6 +25,8 @@ class Secrets:
     nats_users: dict[str, str] = field(default_factory=dict)
     redis_users: dict[str, str] = field(default_factory=dict)
     master_keys: dict[str, str] = field(default_factory=dict)
+    # Of the people that `sampan seed` makes.
+    demo_password: str = ""
 
     @classmethod
     def from_json(cls, text: str) -> Secrets:
@@ -61,6 +63,7 @@ def load_or_make(home: Home, services: Iterable[str]) -> Secrets:
 def complete(secrets: Secrets, services: Iterable[str]) -> None:
     """Fills what is missing and leaves alone what is there."""
     secrets.postgres_superuser = secrets.postgres_superuser or new_password()
+    secrets.demo_password = secrets.demo_password or random.token_urlsafe(12)
     for service in services:
         for role in (service, f"{service}_owner"):
             secrets.postgres_roles.setdefault(role, new_password())

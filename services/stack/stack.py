@@ -29,9 +29,15 @@ RENEWAL_PERIOD = 3_600.0
 
 
 class Stack:
-    """Brings up everything in one home, and takes it down again. The caller holds the home's lock."""
+    """Brings up everything in one home, and takes it down again. The caller holds the home's lock.
 
-    def __init__(self, home: Home, environment: Mapping[str, str], report: Report) -> None:
+    With `servers_only` it stops short of the services and the edge, for those who run services by hand.
+    """
+
+    def __init__(
+        self, home: Home, environment: Mapping[str, str], report: Report, *, servers_only: bool = False
+    ) -> None:
+        self.servers_only = servers_only
         self.home = home
         self.environment = environment
         self.report = report
@@ -44,7 +50,7 @@ class Stack:
 
     async def run(self, stop: asyncio.Event, when_ready: Report) -> None:
         """Starts all, calls `when_ready`, and returns when `stop` is set and everything has ended."""
-        self.supervisor.opened(self.edge.url, os.getpid())
+        self.supervisor.opened("" if self.servers_only else self.edge.url, os.getpid())
         try:
             await self._clear_the_way()
             await unless(stop, self._start(when_ready))
@@ -61,7 +67,7 @@ class Stack:
         self.state.parts = {}
         if left:
             self.supervisor.journal.note("ended leftovers", "supervisor", parts=left)
-        if not loopback.is_free(self.port, self.edge.host):
+        if not self.servers_only and not loopback.is_free(self.port, self.edge.host):
             hint = f"Stop what listens there, or choose another port: {PORT}={self.port + 1} ./scripts/up"
             raise StackError("envoy", f"port {self.port} on {self.edge.host} is taken", hint)
         names = [*self._own_servers(), *port_names(self.processes), ADMIN]
@@ -90,6 +96,15 @@ class Stack:
                 asyncio.to_thread(self.pki.ensure, (*SERVICES, EDGE, OPERATOR)),
             )
         )
+        if not self.servers_only:
+            await self._start_services(addresses)
+        self.supervisor.ready()
+        self.supervisor.tend(self._keep_certificates(), "certificates")
+        milliseconds = round((asyncio.get_running_loop().time() - begun) * 1000)
+        places = " ".join("{}={}:{}".format(name, *addresses.socket(name)) for name in SERVERS)
+        when_ready(Progress("ready", milliseconds, places if self.servers_only else self.edge.url))
+
+    async def _start_services(self, addresses: Addresses) -> None:
         services = ServiceParts(self.home, self.pki, addresses, self.environment)
         await together(
             (
@@ -98,10 +113,6 @@ class Stack:
             )
         )
         await edge_ready(self.edge)
-        self.supervisor.ready()
-        self.supervisor.tend(self._keep_certificates(), "certificates")
-        milliseconds = round((asyncio.get_running_loop().time() - begun) * 1000)
-        when_ready(Progress("ready", milliseconds, self.edge.url))
 
     async def _keep_certificates(self) -> None:
         """A stack may outlive its certificates, which processes read at their start."""

@@ -13,12 +13,15 @@ from services.mesh.auth import NoKeys
 from services.mesh.channels import channel, is_serving
 from services.mesh.clock import Clock, system_clock
 from services.mesh.settings import MeshSettings
+from services.web.docs import Docs
 from services.web.reflection import Reflection
 from services.web.service import Probe, WebService
 from services.web.servicer import WebServicer
 from services.web.settings import WebSettings
 
-DESCRIPTORS = Path(__file__).resolve().parents[2] / "gen" / "descriptors.binpb"
+GEN = Path(__file__).resolve().parents[2] / "gen"
+DESCRIPTORS = GEN / "descriptors.binpb"
+OPENAPI = GEN / "openapi.json"
 
 
 async def build(
@@ -51,7 +54,7 @@ async def build(
     return App(
         name="web",
         settings=settings,
-        servicers={"sampan.web.v1.WebService": WebServicer(service)},
+        servicers={"sampan.web.v1.WebService": WebServicer(service, Docs(OPENAPI.read_bytes()))},
         keys=NoKeys(),
         foreign=(Reflection(DESCRIPTORS.read_bytes(), public),) if reflects else (),
         closers=(close,),

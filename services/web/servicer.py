@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.struct_pb2 import Struct
 
 from sampan.web.v1 import web_service_pb2
 from services.mesh.call import Call
+from services.web.docs import Docs
 from services.web.service import WebService
 
 
 class WebServicer:
     """Implements sampan.web.v1.WebService."""
 
-    def __init__(self, service: WebService) -> None:
+    def __init__(self, service: WebService, docs: Docs) -> None:
         self._service = service
+        self._docs = docs
 
     async def GetHealth(self, _: web_service_pb2.GetHealthRequest, call: Call) -> Struct:
         health = await self._service.health()
@@ -35,3 +38,11 @@ class WebServicer:
                 for name, up in found.items()
             ]
         )
+
+    async def GetOpenApi(self, _: web_service_pb2.GetOpenApiRequest, call: Call) -> HttpBody:
+        call.headers.extend(self._docs.headers)
+        return HttpBody(content_type="application/json", data=self._docs.openapi)
+
+    async def GetDocs(self, _: web_service_pb2.GetDocsRequest, call: Call) -> HttpBody:
+        call.headers.extend([*self._docs.headers, *self._docs.page_headers])
+        return HttpBody(content_type="text/html; charset=utf-8", data=self._docs.page)

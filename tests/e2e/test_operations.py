@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import grpc
+from google.api.httpbody_pb2 import HttpBody
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from services.stack.topology import SERVICES
-from tests.support.doors import RestDoor
-from tests.support.stack import Stack
+from tests.support.clients import Clients
+from tests.support.doors import GrpcDoor, RestDoor
+from tests.support.stack import ROOT, Stack
 
 
 async def test_health_names_every_part(rest: RestDoor) -> None:
@@ -74,3 +76,22 @@ async def test_the_running_role_cannot_change_the_schema(stack: Stack) -> None:
                 await connection.execute(statement)
     finally:
         await connection.close()
+
+
+async def test_the_interface_describes_itself(stack: Stack, clients: Clients) -> None:
+    answer = await clients.http.get("/openapi.json")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.content == (ROOT / "gen" / "openapi.json").read_bytes()
+    page = await clients.http.get("/docs")
+    assert page.status_code == 200
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert page.headers["x-content-type-options"] == "nosniff"
+    assert "x-http-code" not in page.headers
+    assert "/openapi.json" in page.text
+
+
+async def test_the_description_is_there_over_grpc_too(grpc_door: GrpcDoor) -> None:
+    reply = await grpc_door.call("/sampan.web.v1.WebService/GetOpenApi", b"", HttpBody)
+    assert (reply.code, reply.body["content_type"]) == (0, "application/json")

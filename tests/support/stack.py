@@ -48,6 +48,7 @@ class Stack:
 
     home: Path
     port: int
+    extra: Mapping[str, str] | None = None
 
     @property
     def url(self) -> str:
@@ -71,7 +72,7 @@ class Stack:
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment of a command that shall see this stack."""
-        return environment(self.home, self.port, extra)
+        return environment(self.home, self.port, {**(self.extra or {}), **(extra or {})})
 
     def command(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Runs `sampan` on this stack."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,6 +18,7 @@ from services.stack.commands.console import (
     this_home,
     told_errors,
 )
+from services.stack.errors import StackError
 from services.stack.topology import SERVICES
 
 OWNERS = tuple(name for name, service in SERVICES.items() if service.database)
@@ -74,6 +76,76 @@ def migrate_down(
         url = urls(service, owner=True)[service]
         asyncio.run(migrations.downgrade(service, url, revision))
         typer.echo(f"{service} is at {asyncio.run(migrations.current(url)) or 'base'}")
+
+
+@migrate.command("up-1")
+def migrate_up_1(service: One) -> None:
+    """Take a service's database one revision forth.
+
+    \b
+    Examples:
+      sampan migrate up-1 identity
+    """
+    from services.mesh import migrations
+
+    with told_errors():
+        url = urls(service, owner=True)[service]
+        if asyncio.run(migrations.current(url)) != migrations.head(service):
+            asyncio.run(migrations.upgrade(service, url, "+1"))
+        typer.echo(f"{service} is at {asyncio.run(migrations.current(url))}")
+
+
+@migrate.command("down-1")
+def migrate_down_1(service: One) -> None:
+    """Take a service's database one revision back. Data in what is removed is lost.
+
+    \b
+    Examples:
+      sampan migrate down-1 identity
+    """
+    migrate_down(service, "-1")
+
+
+@migrate.command("version")
+def migrate_version(service: Some = "") -> None:
+    """Print at which revision databases are.
+
+    \b
+    Examples:
+      sampan migrate version identity
+    """
+    from services.mesh import migrations
+
+    with told_errors():
+        for name, url in urls(service, owner=True).items():
+            typer.echo(f"{name} {asyncio.run(migrations.current(url)) or 'base'}")
+
+
+@migrate.command("create")
+def migrate_create(
+    *,
+    service: One,
+    words: Annotated[str, typer.Argument(help="What it does, such as 'add preferences'.")],
+    empty: Annotated[bool, typer.Option("--empty", help="Do not compare models and database.")] = False,
+    into: Annotated[
+        Path | None,
+        typer.Option("--into", help="Another folder than the service's own.", file_okay=False, exists=True),
+    ] = None,
+) -> None:
+    """Write the next revision: what the models say and the database does not have yet. Read it before use.
+
+    \b
+    Examples:
+      sampan migrate create profile 'add preferences'
+      sampan migrate create identity 'fill the new column' --empty
+    """
+    from services.mesh import migrations
+
+    with told_errors():
+        url = urls(service, owner=True)[service]
+        if asyncio.run(migrations.current(url)) != migrations.head(service):
+            raise StackError(service, "is not at its newest revision", f"sampan migrate up {service}")
+        typer.echo(asyncio.run(migrations.create(service, url, words, into, empty=empty)))
 
 
 @migrate.command("status")

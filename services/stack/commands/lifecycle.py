@@ -41,6 +41,9 @@ def up(
         home.prepare()
         while (lock := home.claim()) is None:
             other = asyncio.run(launch.wait_until_settled(home))
+            if other is not None and not other.edge:
+                hint = "Stop them first; data stays: ./scripts/sampan infra down"
+                raise StackError("supervisor", "only the servers are up here", hint)
             if other is not None:
                 typer.echo(f"ready {other.edge}")
                 return

@@ -129,7 +129,7 @@ class IdentityServiceServicer:
 
     def Register(self, request, context):
         """Makes an account and signs it in on this device. REST: POST /v1/auth/register, 201.
-        Errors: INVALID_ARGUMENT, PASSWORD_TOO_COMMON, PHONE_INVALID (400), USERNAME_TAKEN (409), RATE_LIMITED (429).
+        Errors: INVALID_ARGUMENT, PASSWORD_TOO_COMMON, EMAIL_INVALID, PHONE_INVALID (400), USERNAME_TAKEN (409), RATE_LIMITED (429).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,7 +156,8 @@ class IdentityServiceServicer:
     def VerifyOtp(self, request, context):
         """Signs in with a code, or sets a new password with it. REST: POST /v1/auth/otp/verify.
         The account is made here when nobody has the identifier and the purpose is `login`. A code works once; 5 tries, 5 minutes.
-        Errors: CODE_WRONG, CODE_SPENT (401), PASSWORD_TOO_COMMON, INVALID_ARGUMENT (400), ACCOUNT_SUSPENDED (403), RATE_LIMITED (429).
+        Errors: CODE_WRONG, CODE_SPENT (401), PASSWORD_TOO_COMMON, NEW_PASSWORD_REQUIRED, INVALID_ARGUMENT (400), ACCOUNT_SUSPENDED (403),
+        RATE_LIMITED (429).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,7 +42,7 @@ class IdentityServiceStub:
     def __new__(cls, channel: _aio.Channel) -> IdentityServiceAsyncStub: ...
     Register: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.RegisterRequest, _identity_service_pb2.RegisterResponse]
     """Makes an account and signs it in on this device. REST: POST /v1/auth/register, 201.
-    Errors: INVALID_ARGUMENT, PASSWORD_TOO_COMMON, PHONE_INVALID (400), USERNAME_TAKEN (409), RATE_LIMITED (429).
+    Errors: INVALID_ARGUMENT, PASSWORD_TOO_COMMON, EMAIL_INVALID, PHONE_INVALID (400), USERNAME_TAKEN (409), RATE_LIMITED (429).
     """
     Login: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.LoginRequest, _identity_service_pb2.LoginResponse]
     """Signs a person in with a password. REST: POST /v1/auth/login, 200.
@@ -57,7 +57,8 @@ class IdentityServiceStub:
     VerifyOtp: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.VerifyOtpRequest, _identity_service_pb2.VerifyOtpResponse]
     """Signs in with a code, or sets a new password with it. REST: POST /v1/auth/otp/verify.
     The account is made here when nobody has the identifier and the purpose is `login`. A code works once; 5 tries, 5 minutes.
-    Errors: CODE_WRONG, CODE_SPENT (401), PASSWORD_TOO_COMMON, INVALID_ARGUMENT (400), ACCOUNT_SUSPENDED (403), RATE_LIMITED (429).
+    Errors: CODE_WRONG, CODE_SPENT (401), PASSWORD_TOO_COMMON, NEW_PASSWORD_REQUIRED, INVALID_ARGUMENT (400), ACCOUNT_SUSPENDED (403),
+    RATE_LIMITED (429).
     """
     RefreshToken: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.RefreshTokenRequest, _identity_service_pb2.RefreshTokenResponse]
     """Gives a new pair for a refresh token, once. REST: POST /v1/auth/token/refresh.
@@ -110,7 +111,7 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Register: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.RegisterRequest, _identity_service_pb2.RegisterResponse]  # type: ignore[assignment]
     """Makes an account and signs it in on this device. REST: POST /v1/auth/register, 201.
-    Errors: INVALID_ARGUMENT, PASSWORD_TOO_COMMON, PHONE_INVALID (400), USERNAME_TAKEN (409), RATE_LIMITED (429).
+    Errors: INVALID_ARGUMENT, PASSWORD_TOO_COMMON, EMAIL_INVALID, PHONE_INVALID (400), USERNAME_TAKEN (409), RATE_LIMITED (429).
     """
     Login: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.LoginRequest, _identity_service_pb2.LoginResponse]  # type: ignore[assignment]
     """Signs a person in with a password. REST: POST /v1/auth/login, 200.
@@ -125,7 +126,8 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     VerifyOtp: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.VerifyOtpRequest, _identity_service_pb2.VerifyOtpResponse]  # type: ignore[assignment]
     """Signs in with a code, or sets a new password with it. REST: POST /v1/auth/otp/verify.
     The account is made here when nobody has the identifier and the purpose is `login`. A code works once; 5 tries, 5 minutes.
-    Errors: CODE_WRONG, CODE_SPENT (401), PASSWORD_TOO_COMMON, INVALID_ARGUMENT (400), ACCOUNT_SUSPENDED (403), RATE_LIMITED (429).
+    Errors: CODE_WRONG, CODE_SPENT (401), PASSWORD_TOO_COMMON, NEW_PASSWORD_REQUIRED, INVALID_ARGUMENT (400), ACCOUNT_SUSPENDED (403),
+    RATE_LIMITED (429).
     """
     RefreshToken: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.RefreshTokenRequest, _identity_service_pb2.RefreshTokenResponse]  # type: ignore[assignment]
     """Gives a new pair for a refresh token, once. REST: POST /v1/auth/token/refresh.
@@ -181,7 +183,7 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_identity_service_pb2.RegisterResponse, _abc.Awaitable[_identity_service_pb2.RegisterResponse]]:
         """Makes an account and signs it in on this device. REST: POST /v1/auth/register, 201.
-        Errors: INVALID_ARGUMENT, PASSWORD_TOO_COMMON, PHONE_INVALID (400), USERNAME_TAKEN (409), RATE_LIMITED (429).
+        Errors: INVALID_ARGUMENT, PASSWORD_TOO_COMMON, EMAIL_INVALID, PHONE_INVALID (400), USERNAME_TAKEN (409), RATE_LIMITED (429).
         """
 
     @_abc_1.abstractmethod
@@ -214,7 +216,8 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_identity_service_pb2.VerifyOtpResponse, _abc.Awaitable[_identity_service_pb2.VerifyOtpResponse]]:
         """Signs in with a code, or sets a new password with it. REST: POST /v1/auth/otp/verify.
         The account is made here when nobody has the identifier and the purpose is `login`. A code works once; 5 tries, 5 minutes.
-        Errors: CODE_WRONG, CODE_SPENT (401), PASSWORD_TOO_COMMON, INVALID_ARGUMENT (400), ACCOUNT_SUSPENDED (403), RATE_LIMITED (429).
+        Errors: CODE_WRONG, CODE_SPENT (401), PASSWORD_TOO_COMMON, NEW_PASSWORD_REQUIRED, INVALID_ARGUMENT (400), ACCOUNT_SUSPENDED (403),
+        RATE_LIMITED (429).
         """
 
     @_abc_1.abstractmethod

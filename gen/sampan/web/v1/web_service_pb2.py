@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from sampan.options.v1 import policy_pb2 as sampan_dot_options_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsampan/web/v1/web_service.proto\x12\rsampan.web.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1esampan/options/v1/policy.proto\"\x12\n\x10GetHealthRequest\"\x15\n\x13ListServicesRequest\"F\n\x14ListServicesResponse\x12.\n\x08services\x18\x01 \x03(\x0b\x32\x1c.sampan.web.v1.ServiceStatus\">\n\rServiceStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t2\x93\x02\n\nWebService\x12y\n\tGetHealth\x12\x1f.sampan.web.v1.GetHealthRequest\x1a\x17.google.protobuf.Struct\"2\xb2\xe1\x18\x13\x08\x01\x1a\t\x08\x02\x10\xf0.\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02\x15\x12\x08/healthzZ\t\x12\x07/health\x12\x89\x01\n\x0cListServices\x12\".sampan.web.v1.ListServicesRequest\x1a#.sampan.web.v1.ListServicesResponse\"0\xb2\xe1\x18\x13\x08\x01\x1a\t\x08\x02\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02\x13\x12\x0c/v1/servicesZ\x03\x12\x01/b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsampan/web/v1/web_service.proto\x12\rsampan.web.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1esampan/options/v1/policy.proto\"\x12\n\x10GetHealthRequest\"\x13\n\x11GetOpenApiRequest\"\x10\n\x0eGetDocsRequest\"\x15\n\x13ListServicesRequest\"F\n\x14ListServicesResponse\x12.\n\x08services\x18\x01 \x03(\x0b\x32\x1c.sampan.web.v1.ServiceStatus\">\n\rServiceStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t2\xeb\x03\n\nWebService\x12y\n\tGetHealth\x12\x1f.sampan.web.v1.GetHealthRequest\x1a\x17.google.protobuf.Struct\"2\xb2\xe1\x18\x13\x08\x01\x1a\t\x08\x02\x10\xf0.\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02\x15\x12\x08/healthzZ\t\x12\x07/health\x12\x89\x01\n\x0cListServices\x12\".sampan.web.v1.ListServicesRequest\x1a#.sampan.web.v1.ListServicesResponse\"0\xb2\xe1\x18\x13\x08\x01\x1a\t\x08\x02\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02\x13\x12\x0c/v1/servicesZ\x03\x12\x01/\x12q\n\nGetOpenApi\x12 .sampan.web.v1.GetOpenApiRequest\x1a\x14.google.api.HttpBody\"+\xb2\xe1\x18\x12\x08\x01\x1a\x08\x08\x02\x10x\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02\x0f\x12\r/openapi.json\x12\x63\n\x07GetDocs\x12\x1d.sampan.web.v1.GetDocsRequest\x1a\x14.google.api.HttpBody\"#\xb2\xe1\x18\x12\x08\x01\x1a\x08\x08\x02\x10x\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02\x07\x12\x05/docsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,14 +39,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WEBSERVICE'].methods_by_name['GetHealth']._serialized_options = b'\262\341\030\023\010\001\032\t\010\002\020\360.\032\002\010<\"\002\010\005(\001\202\323\344\223\002\025\022\010/healthzZ\t\022\007/health'
   _globals['_WEBSERVICE'].methods_by_name['ListServices']._loaded_options = None
   _globals['_WEBSERVICE'].methods_by_name['ListServices']._serialized_options = b'\262\341\030\023\010\001\032\t\010\002\020\330\004\032\002\010<\"\002\010\005(\001\202\323\344\223\002\023\022\014/v1/servicesZ\003\022\001/'
-  _globals['_GETHEALTHREQUEST']._serialized_start=142
-  _globals['_GETHEALTHREQUEST']._serialized_end=160
-  _globals['_LISTSERVICESREQUEST']._serialized_start=162
-  _globals['_LISTSERVICESREQUEST']._serialized_end=183
-  _globals['_LISTSERVICESRESPONSE']._serialized_start=185
-  _globals['_LISTSERVICESRESPONSE']._serialized_end=255
-  _globals['_SERVICESTATUS']._serialized_start=257
-  _globals['_SERVICESTATUS']._serialized_end=319
-  _globals['_WEBSERVICE']._serialized_start=322
-  _globals['_WEBSERVICE']._serialized_end=597
+  _globals['_WEBSERVICE'].methods_by_name['GetOpenApi']._loaded_options = None
+  _globals['_WEBSERVICE'].methods_by_name['GetOpenApi']._serialized_options = b'\262\341\030\022\010\001\032\010\010\002\020x\032\002\010<\"\002\010\005(\001\202\323\344\223\002\017\022\r/openapi.json'
+  _globals['_WEBSERVICE'].methods_by_name['GetDocs']._loaded_options = None
+  _globals['_WEBSERVICE'].methods_by_name['GetDocs']._serialized_options = b'\262\341\030\022\010\001\032\010\010\002\020x\032\002\010<\"\002\010\005(\001\202\323\344\223\002\007\022\005/docs'
+  _globals['_GETHEALTHREQUEST']._serialized_start=169
+  _globals['_GETHEALTHREQUEST']._serialized_end=187
+  _globals['_GETOPENAPIREQUEST']._serialized_start=189
+  _globals['_GETOPENAPIREQUEST']._serialized_end=208
+  _globals['_GETDOCSREQUEST']._serialized_start=210
+  _globals['_GETDOCSREQUEST']._serialized_end=226
+  _globals['_LISTSERVICESREQUEST']._serialized_start=228
+  _globals['_LISTSERVICESREQUEST']._serialized_end=249
+  _globals['_LISTSERVICESRESPONSE']._serialized_start=251
+  _globals['_LISTSERVICESRESPONSE']._serialized_end=321
+  _globals['_SERVICESTATUS']._serialized_start=323
+  _globals['_SERVICESTATUS']._serialized_end=385
+  _globals['_WEBSERVICE']._serialized_start=388
+  _globals['_WEBSERVICE']._serialized_end=879
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from sampan.web.v1 import web_service_pb2 as sampan_dot_web_dot_v1_dot_web__service__pb2
 
@@ -46,6 +47,16 @@ class WebServiceStub:
                 request_serializer=sampan_dot_web_dot_v1_dot_web__service__pb2.ListServicesRequest.SerializeToString,
                 response_deserializer=sampan_dot_web_dot_v1_dot_web__service__pb2.ListServicesResponse.FromString,
                 _registered_method=True)
+        self.GetOpenApi = channel.unary_unary(
+                '/sampan.web.v1.WebService/GetOpenApi',
+                request_serializer=sampan_dot_web_dot_v1_dot_web__service__pb2.GetOpenApiRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.GetDocs = channel.unary_unary(
+                '/sampan.web.v1.WebService/GetDocs',
+                request_serializer=sampan_dot_web_dot_v1_dot_web__service__pb2.GetDocsRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
 
 
 class WebServiceServicer:
@@ -67,6 +78,20 @@ class WebServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetOpenApi(self, request, context):
+        """This interface as OpenAPI 3.1, made from the same contract that the services run by. REST: GET /openapi.json, 200 application/json.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDocs(self, request, context):
+        """A page to read about every operation and to try it. It asks nobody but this edge. REST: GET /docs, 200 text/html.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WebServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -79,6 +104,16 @@ def add_WebServiceServicer_to_server(servicer, server):
                     servicer.ListServices,
                     request_deserializer=sampan_dot_web_dot_v1_dot_web__service__pb2.ListServicesRequest.FromString,
                     response_serializer=sampan_dot_web_dot_v1_dot_web__service__pb2.ListServicesResponse.SerializeToString,
+            ),
+            'GetOpenApi': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOpenApi,
+                    request_deserializer=sampan_dot_web_dot_v1_dot_web__service__pb2.GetOpenApiRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'GetDocs': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDocs,
+                    request_deserializer=sampan_dot_web_dot_v1_dot_web__service__pb2.GetDocsRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -136,6 +171,60 @@ class WebService:
             '/sampan.web.v1.WebService/ListServices',
             sampan_dot_web_dot_v1_dot_web__service__pb2.ListServicesRequest.SerializeToString,
             sampan_dot_web_dot_v1_dot_web__service__pb2.ListServicesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetOpenApi(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.web.v1.WebService/GetOpenApi',
+            sampan_dot_web_dot_v1_dot_web__service__pb2.GetOpenApiRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDocs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.web.v1.WebService/GetDocs',
+            sampan_dot_web_dot_v1_dot_web__service__pb2.GetDocsRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ isort:skip_file
 The companion of the edge: what is up, what there is."""
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
 from grpc import aio as _aio
 from sampan.web.v1 import web_service_pb2 as _web_service_pb2
@@ -40,6 +41,10 @@ class WebServiceStub:
     """
     ListServices: _grpc.UnaryUnaryMultiCallable[_web_service_pb2.ListServicesRequest, _web_service_pb2.ListServicesResponse]
     """Name, version and status of each service. REST: GET /v1/services, and GET / for JSON clients."""
+    GetOpenApi: _grpc.UnaryUnaryMultiCallable[_web_service_pb2.GetOpenApiRequest, _httpbody_pb2.HttpBody]
+    """This interface as OpenAPI 3.1, made from the same contract that the services run by. REST: GET /openapi.json, 200 application/json."""
+    GetDocs: _grpc.UnaryUnaryMultiCallable[_web_service_pb2.GetDocsRequest, _httpbody_pb2.HttpBody]
+    """A page to read about every operation and to try it. It asks nobody but this edge. REST: GET /docs, 200 text/html."""
 
 @_typing.type_check_only
 class WebServiceAsyncStub(WebServiceStub):
@@ -52,6 +57,10 @@ class WebServiceAsyncStub(WebServiceStub):
     """
     ListServices: _aio.UnaryUnaryMultiCallable[_web_service_pb2.ListServicesRequest, _web_service_pb2.ListServicesResponse]  # type: ignore[assignment]
     """Name, version and status of each service. REST: GET /v1/services, and GET / for JSON clients."""
+    GetOpenApi: _aio.UnaryUnaryMultiCallable[_web_service_pb2.GetOpenApiRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """This interface as OpenAPI 3.1, made from the same contract that the services run by. REST: GET /openapi.json, 200 application/json."""
+    GetDocs: _aio.UnaryUnaryMultiCallable[_web_service_pb2.GetDocsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """A page to read about every operation and to try it. It asks nobody but this edge. REST: GET /docs, 200 text/html."""
 
 class WebServiceServicer(metaclass=_abc_1.ABCMeta):
     """What an operator, a load balancer or a curious client asks first."""
@@ -73,5 +82,21 @@ class WebServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_web_service_pb2.ListServicesResponse, _abc.Awaitable[_web_service_pb2.ListServicesResponse]]:
         """Name, version and status of each service. REST: GET /v1/services, and GET / for JSON clients."""
+
+    @_abc_1.abstractmethod
+    def GetOpenApi(
+        self,
+        request: _web_service_pb2.GetOpenApiRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """This interface as OpenAPI 3.1, made from the same contract that the services run by. REST: GET /openapi.json, 200 application/json."""
+
+    @_abc_1.abstractmethod
+    def GetDocs(
+        self,
+        request: _web_service_pb2.GetDocsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """A page to read about every operation and to try it. It asks nobody but this edge. REST: GET /docs, 200 text/html."""
 
 def add_WebServiceServicer_to_server(servicer: WebServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,1 @@
+"""Writes openapi.json from the descriptor set alone: paths, schemas, rules, comments, policies, errors."""
