@@ -5,9 +5,9 @@ from __future__ import annotations
 from uuid import UUID
 
 import grpc
+
 from sampan.identity.v1 import identity_internal_service_pb2 as pb
 from sampan.identity.v1.identity_internal_service_pb2_grpc import IdentityInternalServiceStub
-
 from services.mesh.channels import is_not_found, unavailable
 from services.notification.domain import Channel
 from services.notification.events import Contact

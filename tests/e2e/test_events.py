@@ -41,8 +41,9 @@ async def test_a_parked_event_is_listed_and_tried_again(stack: Stack) -> None:
     owner = await asyncpg.connect(stack.addresses.database("notification", owner=True))
     try:
         await owner.execute(
-            "INSERT INTO inbox_troubled (event_id, subject, aggregate_id, aggregate_version, payload, tries, "
-            "error, parked_at) VALUES ($1, 'sampan.identity.session.created', $2, 1, $3, 5, 'KeyError', now())",
+            "INSERT INTO inbox_troubled "
+            "(event_id, subject, aggregate_id, aggregate_version, payload, "
+            "tries, error, parked_at) VALUES ($1, 'sampan.identity.session.created', $2, 1, $3, 5, 'KeyError', now())",
             *(event_id, session_id, payload.SerializeToString()),
         )
         listed = stack.command("events", "parked")
