@@ -42,8 +42,8 @@ async def test_a_parked_event_is_listed_and_tried_again(stack: Stack) -> None:
     try:
         await owner.execute(
             "INSERT INTO inbox_troubled "
-            "(event_id, subject, aggregate_id, aggregate_version, payload, "
-            "tries, error, parked_at) VALUES ($1, 'sampan.identity.session.created', $2, 1, $3, 5, 'KeyError', now())",
+            "(event_id, subject, aggregate_id, aggregate_version, payload, tries, error, parked_at) "
+            "VALUES ($1, 'sampan.identity.session.created', $2, 1, $3, 5, 'KeyError', now())",
             *(event_id, session_id, payload.SerializeToString()),
         )
         listed = stack.command("events", "parked")
