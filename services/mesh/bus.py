@@ -30,7 +30,7 @@ class Bus:
         self._url = url
         self._service = service
         self._log = log
-        self._client = Client()
+        self._use(Client())
         self._changed = asyncio.Condition()
         self._closing = False
         self.epoch = 0
@@ -41,9 +41,14 @@ class Bus:
         return self._client.is_connected
 
     @property
+    def subscriptions(self) -> int:
+        """How many the server keeps for this connection."""
+        return len(self._client._subs)
+
+    @property
     def jetstream(self) -> JetStreamContext:
         """JetStream's API. What it is asked while the server is away fails."""
-        return self._client.jetstream(timeout=TIMEOUT)
+        return self._jetstream
 
     async def run(self) -> None:
         """Connects, and does so anew when the client has given up. Until cancelled; `close` comes after."""
@@ -74,8 +79,13 @@ class Bus:
         with contextlib.suppress(*BUS_ERRORS):
             await self._client.close()
 
+    def _use(self, client: Client) -> None:
+        self._client = client
+        # One for each client: it keeps a subscription for the answers to what is published.
+        self._jetstream = client.jetstream(timeout=TIMEOUT)
+
     async def _connect(self) -> None:
-        self._client = Client()
+        self._use(Client())
         self._closed = asyncio.Event()
         await self._client.connect(
             self._url,

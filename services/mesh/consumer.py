@@ -43,7 +43,7 @@ _RETRY_SECONDS = 0.5
 # What is being handled when the process is told to stop may take this long to end.
 _DRAIN_SECONDS = 3.0
 # Failures that say nothing about the event.
-_AWAY = (Unavailable, DeadlineExceeded, TimeoutError)
+_AWAY = (Unavailable, DeadlineExceeded)
 
 
 async def nothing(_: AsyncConnection) -> None:
@@ -91,7 +91,7 @@ class Consumer:
         while True:
             try:
                 async with self._database.transaction() as connection:
-                    events = await inbox.to_replay(connection, 1)
+                    events = await inbox.to_replay(connection, sorted(self._handlers), 1)
                 for event in events:
                     await self._replay(event)
             except SampanError as error:
@@ -224,7 +224,9 @@ class Consumer:
                 tries, _ = await self._begin(event)
             park = tries >= self._mesh.event_tries
             await self._keep_failure(event, error, park=park)
-        except SampanError:
+        except Exception as trouble:
+            # It could not be written down: the try did not count.
+            self._log.warning("event.uncounted", event_id=str(event.id), error=type(trouble).__name__)
             return self._mesh.event_retry_ceiling_seconds
         return None if park else self._wait(tries - 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -185,11 +186,11 @@ async def ask_replay(connection: AsyncConnection, event_id: UUID | None) -> int:
     return (await connection.execute(statement.values(replay_at=sa.func.now()))).rowcount
 
 
-async def to_replay(connection: AsyncConnection, limit: int) -> list[Received]:
-    """Takes events that shall be tried again; what another process is just taking is passed over."""
+async def to_replay(connection: AsyncConnection, subjects: Sequence[str], limit: int) -> list[Received]:
+    """Takes events of some subjects to try them again; what another process is just taking is passed over."""
     chosen = (
         sa.select(_troubled.c.event_id)
-        .where(_troubled.c.replay_at.is_not(None))
+        .where(_troubled.c.replay_at.is_not(None), _troubled.c.subject.in_(subjects))
         .order_by(_troubled.c.replay_at)
         .limit(limit)
         .with_for_update(skip_locked=True)

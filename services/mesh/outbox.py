@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from google.protobuf.message import Message
 from sqlalchemy.dialects.postgresql import UUID as PGUUID
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.typing import FilteringBoundLogger
 
@@ -189,8 +190,8 @@ class Keeper:
         while True:
             try:
                 await self.once()
-            except SampanError as error:
-                self._log.warning("outbox.days_postponed", reason=error.reason)
+            except (SampanError, DBAPIError) as error:
+                self._log.warning("outbox.days_postponed", error=type(error).__name__)
             await asyncio.sleep(_KEEP_SECONDS)
 
     async def once(self) -> int:

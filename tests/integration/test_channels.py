@@ -56,13 +56,14 @@ def test_the_service_config_says_what_the_contract_says() -> None:
     assert config["loadBalancingConfig"] == [{"round_robin": {}}]
     assert config["healthCheckConfig"] == {"serviceName": ""}
     by_name = {one["name"][0]["method"]: one for one in config["methodConfig"]}
-    assert by_name["Deliver", "GetContact"]["timeout"] == "5.000s"
+    assert by_name["Deliver"]["timeout"] == "5.000s"
     assert {name for name, one in by_name.items() if "retryPolicy" in one} == {
         "Deliver",
         "ListDeliveries",
         "ReplayDead",
         "ListRevocations",
         "SetRole",
+        "GetContact",
     }
     assert by_name["Deliver"]["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
 

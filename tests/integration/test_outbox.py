@@ -155,6 +155,28 @@ async def test_rows_wait_while_nats_is_away(
         await drained(owner)
 
 
+async def test_a_service_starts_while_nats_is_away_and_publishes_when_it_comes(
+    server: NatsServer, database: Database, identity_database: Clone, owner: asyncpg.Connection
+) -> None:
+    await server.kill()
+    async with on_bus(server, "identity") as bus, relaying(identity_database, bus, QUICK) as relay:
+        await write(database, Outbox(relay.wake), event())
+        assert await unpublished(owner) == 1
+        await server.start()
+        await drained(owner)
+
+
+async def test_publishing_keeps_one_subscription_however_often(
+    server: NatsServer, database: Database, identity_database: Clone, owner: asyncpg.Connection
+) -> None:
+    async with on_bus(server, "identity") as bus, relaying(identity_database, bus, QUICK) as relay:
+        for _ in range(5):
+            await write(database, Outbox(relay.wake), event())
+            await drained(owner)
+        # One for the answers to publishes, one for those to questions.
+        assert bus.subscriptions <= 2
+
+
 async def test_a_relay_that_dies_before_it_marks_publishes_the_same_id_again(
     server: NatsServer,
     database: Database,

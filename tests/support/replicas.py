@@ -88,7 +88,7 @@ class Replica:
         await self._serve(call)
         return notification_pb.ListDeliveriesResponse()
 
-    ReplayDead = ListRevocations = SetRole = ListDeliveries
+    ReplayDead = ListRevocations = SetRole = GetContact = ListDeliveries
 
 
 def playing(name: str, contract: str, servicer: object, pki: Pki, **settings: Any) -> App:
