@@ -19,8 +19,8 @@ def test_only_the_servers_come_up_and_go_down(private_home: Path) -> None:
     refused = stack.command("up", "--detach")
     assert refused.returncode == 1
     assert "only the servers are up" in refused.stderr
-    assert stack.command("migrate", "down-1", "profile").stdout.strip() == "profile is at base"
-    assert stack.command("migrate", "up-1", "profile").stdout.strip() == "profile is at 0001"
+    assert stack.command("migrate", "down-1", "profile").stdout.strip() == "profile is at 0001"
+    assert stack.command("migrate", "up-1", "profile").stdout.strip() == "profile is at 0002"
     assert "ready to accept connections" in stack.command("infra", "logs").stdout
     assert stack.command("infra", "down").stdout.strip() == "stopped"
     assert stack.command("infra", "down").stdout.strip() == "were not up"

@@ -168,6 +168,8 @@ class Operations:
             names += errors.WITH_BODY
         if method.input_type.fields:
             names += errors.WITH_FIELDS
+        if "request_id" in method.input_type.fields_by_name:
+            names += errors.WITH_REQUEST_ID
         if binding.variables:
             names += errors.WITH_PATH
         return self._reasons.responses(names)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from services.mesh import inbox
 
-revision = "0003"
-down_revision = "0002"
+revision = "0002"
+down_revision = "0001"
 branch_labels = None
 depends_on = None
 
