@@ -104,7 +104,8 @@ def test_errors_name_their_reasons(api: dict[str, Any]) -> None:
     register = operations(api)["POST", "/v1/auth/register"]["responses"]
     content = register["400"]["content"]["application/problem+json"]
     assert "PASSWORD_TOO_COMMON" in content["schema"]["properties"]["reason"]["enum"]
-    assert register["409"] == {"$ref": "#/components/responses/USERNAME_TAKEN"}
+    conflict = register["409"]["content"]["application/problem+json"]["schema"]
+    assert set(conflict["properties"]["reason"]["enum"]) == {"USERNAME_TAKEN", "REQUEST_ID_REUSED"}
     limited = api["components"]["responses"]["RATE_LIMITED"]
     assert {"Retry-After", "RateLimit-Limit"} <= set(limited["headers"])
 
