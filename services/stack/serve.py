@@ -183,7 +183,7 @@ async def _start(services: Sequence[str], mesh: MeshSettings) -> list[Running]:
 def calm_collector() -> None:
     """Keeps the garbage collector from what stays for good: modules, descriptors, tables, servers.
 
-    Going through those again and again took a seventh of the CPU under load, in pauses of many milliseconds.
+    Going through those again and again costs pauses of many milliseconds.
     """
     gc.collect()
     gc.freeze()
