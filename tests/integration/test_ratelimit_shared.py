@@ -200,7 +200,7 @@ async def test_redis_started_anew_is_found_again(tmp_path: Path) -> None:
         async def away() -> bool:
             return one.away
 
-        await until(away, False, within=10)
+        await until(away, False, within=30)
         async with limiter(server.url("probe")) as other:
             assert await admitted([one, other], "d", 3, 3600.0, 20) == 3
 
@@ -221,7 +221,7 @@ async def test_a_frozen_redis_delays_one_round_of_calls_and_no_more(tmp_path: Pa
         async def away() -> bool:
             return one.away
 
-        await until(away, False, within=15)
+        await until(away, False, within=30)
 
 
 async def test_a_service_starts_without_redis_and_counts_alone(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from envoy.contract import read_methods
 from services.stack.codegen import DESCRIPTORS, GEN
 from services.stack.openapi import rules
 from services.stack.openapi.contract import Contract
+from services.stack.openapi.document import document
 from services.stack.openapi.errors import Reasons
 from services.stack.topology import SERVICES
 
@@ -134,3 +135,8 @@ def test_patterns_are_portable(pattern: str, fits: str, does_not: str) -> None:
     made = rules.portable(pattern)
     assert re.search(made, fits)
     assert not re.search(made, does_not)
+
+
+def test_the_committed_document_is_what_the_contract_says() -> None:
+    made = document((GEN / DESCRIPTORS).read_bytes())
+    assert made == json.loads((GEN / "openapi.json").read_text())
