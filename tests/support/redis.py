@@ -45,7 +45,7 @@ class OwnRedis:
         async def answers() -> bool:
             return await liveness.redis(HOST, self.port)
 
-        await until(answers, True, within=10)
+        await until(answers, True, within=30)
 
     async def kill(self) -> None:
         """As kill -9 does; returns when it is gone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -21,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def free_port() -> int:
     """A port below the kernel's ephemeral range, so that no outgoing connection takes it meanwhile."""
-    for port in range(20_000 + os.getpid() % 5_000, 32_000):
+    # By chance, so that workers that ask at the same time do not get the same one.
+    for port in random.sample(range(20_000, 32_000), 1_000):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
