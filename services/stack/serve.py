@@ -171,12 +171,16 @@ async def serve(services: Sequence[str], mesh: MeshSettings) -> None:
 
 
 async def _start(services: Sequence[str], mesh: MeshSettings) -> list[Running]:
-    """One after another: a service may need one that stands before it."""
-    running = []
-    for name in services:
-        one = Running(await BUILDERS[name](mesh), mesh)
-        await one.start()
-        running.append(one)
+    """One after another: a service may need one that stands before it. Cancelled, it stops what has begun."""
+    running: list[Running] = []
+    try:
+        for name in services:
+            running.append(Running(await BUILDERS[name](mesh), mesh))
+            await running[-1].start()
+    except BaseException:
+        # A gRPC server that is only dropped can keep the process from ending.
+        await asyncio.gather(*(one.stop(notice=0.0, grace=0.0) for one in running), return_exceptions=True)
+        raise
     return running
 
 
