@@ -105,6 +105,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     `request_id`, send the same request again: it has one effect.
     Sample: {"reason":"OUTCOME_UNKNOWN","detail":"whether it was done is not known: send it again with the same request_id"}
     """
+    ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 21
+    """429 RESOURCE_EXHAUSTED. The service has as much to do as it takes on; nothing was done. Try again.
+    Sample: {"reason":"QUEUE_FULL","detail":"too much is waiting to be done: try again"}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons that any method may answer with, in `google.rpc.ErrorInfo.reason` and in the `reason` of problem+json,
@@ -194,5 +198,9 @@ ERROR_REASON_OUTCOME_UNKNOWN: ErrorReason.ValueType  # 20
 """503 UNAVAILABLE. The database was lost while it was told to keep the change; whether it did is not known. With a
 `request_id`, send the same request again: it has one effect.
 Sample: {"reason":"OUTCOME_UNKNOWN","detail":"whether it was done is not known: send it again with the same request_id"}
+"""
+ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 21
+"""429 RESOURCE_EXHAUSTED. The service has as much to do as it takes on; nothing was done. Try again.
+Sample: {"reason":"QUEUE_FULL","detail":"too much is waiting to be done: try again"}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
