@@ -13,14 +13,42 @@ LOOPBACK = "edge_loopback"
 STREAM_WINDOW = 65_536
 CONNECTION_WINDOW = 1_048_576
 BUFFER_LIMIT = 65_536
+HTTP2 = {
+    "initial_stream_window_size": STREAM_WINDOW,
+    "initial_connection_window_size": CONNECTION_WINDOW,
+    "connection_keepalive": {"interval": "30s", "timeout": "10s"},
+}
 
 
 def clusters(settings: EdgeSettings) -> list[Config]:
     upstreams = [*settings.upstreams, *([settings.reflection] if settings.reflection else [])]
-    return [*(_service(settings, upstream) for upstream in upstreams), _loopback(settings)]
+    return [
+        *(_service(settings, upstream) for upstream in upstreams),
+        *(_sockets(settings, sockets.upstream) for sockets in settings.websockets),
+        _loopback(settings),
+    ]
 
 
 def _service(settings: EdgeSettings, upstream: Upstream) -> Config:
+    return {
+        **_reached(settings, upstream, "h2"),
+        "typed_extension_protocol_options": _protocol({"http2_protocol_options": HTTP2}),
+        "health_checks": [_health_check({"grpc_health_check": {"service_name": ""}})],
+        "circuit_breakers": _circuit_breakers(connections=4_096),
+    }
+
+
+def _sockets(settings: EdgeSettings, upstream: Upstream) -> Config:
+    """A WebSocket has a connection to itself."""
+    return {
+        **_reached(settings, upstream, "http/1.1"),
+        "typed_extension_protocol_options": _protocol({"http_protocol_options": {}}),
+        "health_checks": [_health_check({"http_health_check": {"path": "/healthz"}})],
+        "circuit_breakers": _circuit_breakers(connections=120_000),
+    }
+
+
+def _reached(settings: EdgeSettings, upstream: Upstream, protocol: str) -> Config:
     return {
         "name": upstream.name,
         "type": _discovery(upstream),
@@ -28,11 +56,8 @@ def _service(settings: EdgeSettings, upstream: Upstream) -> Config:
         "lb_policy": "ROUND_ROBIN",
         "per_connection_buffer_limit_bytes": BUFFER_LIMIT,
         "load_assignment": _endpoints(upstream.name, upstream.addresses),
-        "transport_socket": _mtls(settings, upstream.server_name),
-        "typed_extension_protocol_options": _http2(),
-        "health_checks": [_health_check()],
+        "transport_socket": _mtls(settings, upstream.server_name, protocol),
         "outlier_detection": _outlier_detection(),
-        "circuit_breakers": _circuit_breakers(),
         # With every endpoint called ill, trying one beats refusing everybody: the check itself may be late.
         "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
     }
@@ -52,13 +77,13 @@ def _endpoints(name: str, addresses: tuple[tuple[str, int], ...]) -> Config:
     return {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]}
 
 
-def _mtls(settings: EdgeSettings, server_name: str) -> Config:
+def _mtls(settings: EdgeSettings, server_name: str, protocol: str) -> Config:
     return extension(
         "envoy.transport_sockets.tls",
         "transport_sockets.tls.v3.UpstreamTlsContext",
         sni=server_name,
         common_tls_context={
-            "alpn_protocols": ["h2"],
+            "alpn_protocols": [protocol],
             "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
             "tls_certificates": [
                 {
@@ -74,17 +99,12 @@ def _mtls(settings: EdgeSettings, server_name: str) -> Config:
     )
 
 
-def _http2() -> Config:
-    options = {
-        "initial_stream_window_size": STREAM_WINDOW,
-        "initial_connection_window_size": CONNECTION_WINDOW,
-        "connection_keepalive": {"interval": "30s", "timeout": "10s"},
-    }
+def _protocol(options: Config) -> Config:
     name = EXTENSIONS + "upstreams.http.v3.HttpProtocolOptions"
-    return {name: typed(name, explicit_http_config={"http2_protocol_options": options})}
+    return {name: typed(name, explicit_http_config=options)}
 
 
-def _health_check() -> Config:
+def _health_check(question: Config) -> Config:
     """Two checks find a replica that drains, well within the notice that it gives before it stops."""
     return {
         "timeout": "2s",
@@ -94,7 +114,7 @@ def _health_check() -> Config:
         "no_traffic_interval": "0.4s",
         "unhealthy_threshold": 2,
         "healthy_threshold": 1,
-        "grpc_health_check": {"service_name": ""},
+        **question,
     }
 
 
@@ -115,12 +135,12 @@ def _outlier_detection() -> Config:
     }
 
 
-def _circuit_breakers() -> Config:
+def _circuit_breakers(*, connections: int) -> Config:
     """Room for a hundred thousand live streams; the default of 1024 is for request and answer."""
     return {
         "thresholds": [
             {
-                "max_connections": 4_096,
+                "max_connections": connections,
                 "max_pending_requests": 20_000,
                 "max_requests": 200_000,
                 "max_retries": 256,

@@ -1,7 +1,7 @@
 -- What no filter of Envoy does: start the trace, insist on canonical tokens, and turn a service's answer
 -- into REST. The generator puts before this file: DETAILS (google.rpc.Status by reason), FOREIGN (what a bare
 -- gRPC code means), PROBLEMS (what a bare HTTP status means), NO_TRACE and NO_PATH (what stands in these where
--- the trace id and the path go), and TRACE_PERCENT.
+-- the trace id and the path go), WEBSOCKETS (paths) and TRACE_PERCENT.
 
 -- Last characters that leave no stray bits, by length of the base64url text modulo 4.
 local LAST = { [0] = "[%w_-]$", [2] = "[AQgw]$", [3] = "[AEIMQUYcgkosw048]$" }
@@ -26,6 +26,29 @@ local function tidy_token(headers)
     headers:replace("authorization", "Bearer " .. token)
   else
     headers:replace("authorization", "Bearer refused")
+  end
+end
+
+-- A browser cannot set headers of a WebSocket. Its token comes in the address or as a subprotocol after the word
+-- bearer, and becomes a header here, before anybody writes the address down.
+local function token_of_websocket(headers)
+  local bare, query = (headers:get(":path") or ""):match("^([^?]*)%??(.*)$")
+  if WEBSOCKETS[bare] == nil then return end
+  local kept, token = {}, nil
+  for pair in query:gmatch("[^&]+") do
+    local value = pair:match("^token=(.*)$")
+    if value == nil then kept[#kept + 1] = pair else token = value end
+  end
+  if token ~= nil then
+    headers:replace(":path", #kept > 0 and bare .. "?" .. table.concat(kept, "&") or bare)
+  end
+  local offered = (headers:get("sec-websocket-protocol") or ""):match("^bearer%s*,%s*([%w%._-]+)$")
+  if offered ~= nil then
+    headers:replace("sec-websocket-protocol", "bearer")
+    token = token or offered
+  end
+  if token ~= nil and headers:get("authorization") == nil then
+    headers:replace("authorization", "Bearer " .. token)
   end
 end
 
@@ -60,6 +83,7 @@ function envoy_on_request(handle)
   local headers = handle:headers()
   local metadata = handle:streamInfo():dynamicMetadata()
   metadata:set("sampan", "trace_id", start_trace(headers))
+  token_of_websocket(headers)
   tidy_token(headers)
   local media = headers:get("content-type")
   if media ~= nil and media:sub(1, 16) == "application/grpc" then return end

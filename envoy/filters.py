@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from envoy.clusters import LOOPBACK
 from envoy.lua import lua_source
-from envoy.routes import BUFFER_FILTER, CORS_FILTER, JWT_FILTER, LUA_FILTER, TRANSCODER_FILTER, public_methods
+from envoy.routes import (
+    BUFFER_FILTER,
+    CORS_FILTER,
+    GRPC_WEB_FILTER,
+    JWT_FILTER,
+    LUA_FILTER,
+    TRANSCODER_FILTER,
+    public_methods,
+    transcoder_config,
+)
 from envoy.settings import EdgeSettings
 from envoy.typed import Config, extension
 
 PROVIDER = "sampan"
 JWKS_PATH = "/.well-known/jwks.json"
-# JSON of a message is longer than the message; the transcoder holds a unary answer whole.
-MAX_ANSWER = 16_777_216
 
 
 def http_filters(settings: EdgeSettings) -> list[Config]:
@@ -23,7 +30,7 @@ def http_filters(settings: EdgeSettings) -> list[Config]:
     return [
         extension(CORS_FILTER, "filters.http.cors.v3.Cors"),
         _lua(settings),
-        extension("envoy.filters.http.grpc_web", "filters.http.grpc_web.v3.GrpcWeb"),
+        extension(GRPC_WEB_FILTER, "filters.http.grpc_web.v3.GrpcWeb"),
         _flood_guard(settings),
         extension(BUFFER_FILTER, "filters.http.buffer.v3.Buffer", max_request_bytes=settings.max_body),
         _transcoder(settings),
@@ -52,29 +59,7 @@ def _flood_guard(settings: EdgeSettings) -> Config:
 
 
 def _transcoder(settings: EdgeSettings) -> Config:
-    return extension(
-        TRANSCODER_FILTER,
-        "filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
-        proto_descriptor=str(settings.descriptors),
-        services=[name for upstream in settings.upstreams for name in upstream.public],
-        match_unregistered_custom_verb=True,
-        # Gives every error a body, which Lua can replace but not add once trailers follow.
-        convert_grpc_status=True,
-        request_validation_options={
-            "reject_unknown_method": True,
-            "reject_unknown_query_parameters": True,
-            # Else an id in the body would count, and not the one in the path.
-            "reject_binding_body_field_collisions": True,
-        },
-        print_options={
-            "always_print_primitive_fields": True,
-            "preserve_proto_field_names": True,
-            "stream_newline_delimited": True,
-        },
-        # The buffer filter says 413 first; this only raises the default of one connection buffer.
-        max_request_body_size=settings.max_body * 2,
-        max_response_body_size=MAX_ANSWER,
-    )
+    return {"name": TRANSCODER_FILTER, "typed_config": transcoder_config(settings)}
 
 
 def _jwt(settings: EdgeSettings) -> Config:

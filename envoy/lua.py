@@ -40,6 +40,7 @@ def lua_source(settings: EdgeSettings) -> str:
             f"local DETAILS = {_table(_details(settings))}",
             f"local FOREIGN = {_table(_foreign())}",
             f"local PROBLEMS = {_table(_problems())}",
+            f"local WEBSOCKETS = {_table({one.path: 'true' for one in settings.websockets})}",
             SOURCE.read_text(encoding="utf-8"),
         )
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from envoy.contract import Binding, Method, read_methods
-from envoy.settings import EdgeSettings, Upstream
+from envoy.settings import EdgeSettings, Upstream, WebSockets
 from envoy.typed import EXTENSIONS, Config, extension, seconds, set_header, typed
 
 REFLECTION_SERVICES = (
@@ -16,6 +16,7 @@ BUFFER_FILTER = "envoy.filters.http.buffer"
 TRANSCODER_FILTER = "envoy.filters.http.grpc_json_transcoder"
 CORS_FILTER = "envoy.filters.http.cors"
 LUA_FILTER = "envoy.filters.http.lua"
+GRPC_WEB_FILTER = "envoy.filters.http.grpc_web"
 
 # Length prefix of a gRPC message: a message of exactly `max_body` bytes still fits.
 GRPC_FRAME = 5
@@ -24,12 +25,16 @@ DEADLINE_SLACK = 1.0
 # How long nothing may move on a unary call beyond its deadline, as when a body drips in.
 IDLE_SLACK = 30.0
 
+# JSON of a message is longer than the message; the transcoder holds a unary answer whole.
+MAX_ANSWER = 16_777_216
+
 # CORS only works on routes to a cluster, so what is not there is a cluster that is not there.
 NOWHERE = {"cluster": "nowhere", "cluster_not_found_response_code": "NOT_FOUND"}
 
 NO_TOKEN_NEEDED = {JWT_FILTER: typed(EXTENSIONS + "filters.http.jwt_authn.v3.PerRouteConfig", disabled=True)}
 UNBUFFERED = {BUFFER_FILTER: typed(EXTENSIONS + "filters.http.buffer.v3.BufferPerRoute", disabled=True)}
-NOT_TRANSCODED = {TRANSCODER_FILTER: typed("envoy.config.route.v3.FilterConfig", disabled=True)}
+OFF = typed("envoy.config.route.v3.FilterConfig", disabled=True)
+NOT_TRANSCODED = {TRANSCODER_FILTER: OFF}
 
 ALLOWED_METHODS = "GET,POST,PUT,PATCH,DELETE,OPTIONS"
 ALLOWED_HEADERS = (
@@ -79,6 +84,12 @@ def _routes(settings: EdgeSettings) -> list[Config]:
             _reflection_route(settings.reflection, name)
             for name in REFLECTION_SERVICES
             if settings.reflection
+        ),
+        *(_websocket_route(one) for one in settings.websockets),
+        *(
+            _events_route(settings, binding, method)
+            for binding, method in addresses
+            if method.server_streaming and not method.client_streaming
         ),
         *(_rest_route(binding, method) for binding, method in addresses),
         _nothing_here("tunnel", {"connect_matcher": {}}),
@@ -167,6 +178,61 @@ def _rest_route(binding: Binding, method: Method) -> Config:
     if binding.json_body:
         route["metadata"] = {"filter_metadata": {LUA_FILTER: {"body": "json"}}}
     return route
+
+
+def _events_route(settings: EdgeSettings, binding: Binding, method: Method) -> Config:
+    """The same address for who asks for server-sent events: each message is one event."""
+    route = _rest_route(binding, method)
+    events = [{"name": "accept", "string_match": {"contains": "text/event-stream", "ignore_case": True}}]
+    transcoder = transcoder_config(settings, stream_sse_style_delimited=True)
+    return {
+        **route,
+        "name": f"{route['name']} events",
+        "match": {**route["match"], "headers": [*route["match"]["headers"], *events]},
+        "typed_per_filter_config": {**route["typed_per_filter_config"], TRANSCODER_FILTER: transcoder},
+    }
+
+
+def _websocket_route(sockets: WebSockets) -> Config:
+    """Needs a token as every route does; Lua has taken it out of the address."""
+    return {
+        "name": f"{sockets.upstream.name} {sockets.path}",
+        "match": {"path": sockets.path, "headers": [_verb("GET")]},
+        "route": {
+            "cluster": sockets.upstream.name,
+            "timeout": "0s",
+            "retry_policy": {"retry_on": "connect-failure", "num_retries": 2},
+            "upgrade_configs": [{"upgrade_type": "websocket"}],
+        },
+        "typed_per_filter_config": {**UNBUFFERED, **NOT_TRANSCODED, GRPC_WEB_FILTER: OFF},
+    }
+
+
+def transcoder_config(settings: EdgeSettings, *, stream_sse_style_delimited: bool = False) -> Config:
+    """What the transcoder takes and gives; streams as lines of JSON, or as server-sent events."""
+    style = "stream_sse_style_delimited" if stream_sse_style_delimited else "stream_newline_delimited"
+    return typed(
+        EXTENSIONS + "filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
+        proto_descriptor=str(settings.descriptors),
+        services=[name for upstream in settings.upstreams for name in upstream.public],
+        match_unregistered_custom_verb=True,
+        # Gives every error a body, which Lua can replace but not add once trailers follow.
+        convert_grpc_status=True,
+        request_validation_options={
+            "reject_unknown_method": True,
+            "reject_unknown_query_parameters": True,
+            # Else an id in the body would count, and not the one in the path.
+            "reject_binding_body_field_collisions": True,
+        },
+        print_options={
+            "always_print_primitive_fields": True,
+            "preserve_proto_field_names": True,
+            style: True,
+        },
+        # The buffer filter says 413 first; this only raises the default of one connection buffer.
+        max_request_body_size=settings.max_body * 2,
+        max_response_body_size=MAX_ANSWER,
+    )
 
 
 def _nothing_here(name: str, match: Config) -> Config:

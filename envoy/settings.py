@@ -19,6 +19,14 @@ class Upstream:
 
 
 @dataclass(frozen=True, slots=True)
+class WebSockets:
+    """A path whose WebSockets go to a listener of a service's own, which speaks HTTP/1.1 over mTLS."""
+
+    path: str
+    upstream: Upstream
+
+
+@dataclass(frozen=True, slots=True)
 class EdgeSettings:
     """Everything that differs between two edges. Sizes are bytes, rates are per second.
 
@@ -40,6 +48,7 @@ class EdgeSettings:
     cert_file: Path
     key_file: Path
     reflection: Upstream | None = None
+    websockets: tuple[WebSockets, ...] = ()
     issuer: str = "sampan"
     audience: str = "sampan"
     cors_origins: tuple[str, ...] = LOCAL_ORIGINS

@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from services.stack import bootstrap, nats_part, redis_part
 from services.stack.addresses import DEFAULT_PORTS, OUTSIDE, Addresses
@@ -23,8 +24,11 @@ from services.stack.paths import ROOT
 from services.stack.pki import EDGE, Pki
 from services.stack.postgres_part import SUPERUSER
 from services.stack.secrets import Secrets, load_or_make
-from services.stack.service_parts import ServiceParts, serve_command
+from services.stack.service_parts import ServiceParts, serve_command, websocket_key
 from services.stack.topology import PROCESSES, SERVICES, Process
+
+if TYPE_CHECKING:
+    from envoy.settings import Upstream
 
 VOLUME = Path("/state")
 EDGE_PORT = 8080
@@ -32,6 +36,7 @@ ADMIN_PORT = 9901
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - a container's own network
 # The same in every container, so that one address book stands for all.
 PORTS = {name: 7001 + number for number, name in enumerate(SERVICES)}
+PORTS |= {websocket_key(name): 7101 + number for number, name in enumerate(SERVICES)}
 
 
 def main(arguments: list[str]) -> int:
@@ -98,8 +103,10 @@ def write_edge(pki: Pki, folder: Path, environment: Mapping[str, str]) -> None:
 
     given = {**environment, "SAMPAN_EDGE_HOST": EVERYWHERE, "SAMPAN_EDGE_PORT": str(EDGE_PORT)}
     made = edge_settings(Edge(given), pki, PORTS, ADMIN_PORT)
-    upstreams = tuple(
-        dataclasses.replace(one, addresses=((host_of(one.name), PORTS[one.name]),)) for one in made.upstreams
+    upstreams = tuple(_inside(one, one.name, one.name) for one in made.upstreams)
+    websockets = tuple(
+        dataclasses.replace(one, upstream=_inside(one.upstream, websocket_key(service.name), service.name))
+        for one, service in zip(made.websockets, (s for s in SERVICES.values() if s.websocket), strict=True)
     )
     web = (host_of("web"), PORTS["web"])
     reflection = dataclasses.replace(made.reflection, addresses=(web,)) if made.reflection else None
@@ -108,6 +115,7 @@ def write_edge(pki: Pki, folder: Path, environment: Mapping[str, str]) -> None:
     settings = dataclasses.replace(
         made,
         upstreams=upstreams,
+        websockets=websockets,
         reflection=reflection,
         descriptors=descriptors,
         ca_file=folder / "ca.crt",
@@ -115,6 +123,11 @@ def write_edge(pki: Pki, folder: Path, environment: Mapping[str, str]) -> None:
         key_file=folder / f"{EDGE}.key",
     )
     write_private(folder / "envoy.yaml", render(settings))
+
+
+def _inside(upstream: Upstream, port: str, service: str) -> Upstream:
+    """An upstream at its address in the containers' network."""
+    return dataclasses.replace(upstream, addresses=((host_of(service), PORTS[port]),))
 
 
 def host_of(service: str) -> str:
@@ -151,7 +164,13 @@ def process_environment(
         }
     given = {**environment, **outside(secrets), **own}
     parts = ServiceParts(home, Pki(home / "pki"), Addresses(secrets, PORTS, given), given)
-    made = parts.environment_of({service: f"{EVERYWHERE}:{PORTS[service]}" for service in process.services})
+    listen = {service: f"{EVERYWHERE}:{PORTS[service]}" for service in process.services}
+    sockets = {
+        service: f"{EVERYWHERE}:{PORTS[websocket_key(service)]}"
+        for service in process.services
+        if SERVICES[service].websocket
+    }
+    made = parts.environment_of(listen, sockets)
     peers = {service: [f"{host_of(service)}:{PORTS[service]}"] for service in SERVICES}
     made |= {"SAMPAN_PEERS": json.dumps(peers), "SAMPAN_HOME": str(VOLUME / "files")}
     return {name: value for name, value in made.items() if name.startswith("SAMPAN_")}

@@ -16,11 +16,11 @@ from services.stack.part import Part, inherited
 from services.stack.paths import ROOT
 from services.stack.pki import EDGE, Pki, dns_name
 from services.stack.ports import LOOPBACK
-from services.stack.service_parts import chosen, peers
-from services.stack.topology import SERVICES
+from services.stack.service_parts import chosen, peers, websocket_places
+from services.stack.topology import SERVICES, Service
 
 if TYPE_CHECKING:
-    from envoy.settings import EdgeSettings, Upstream
+    from envoy.settings import EdgeSettings, Upstream, WebSockets
 
 PORT = "SAMPAN_EDGE_PORT"
 DEFAULT_PORT = 8080
@@ -105,6 +105,9 @@ def edge_settings(edge: Edge, pki: Pki, ports: Mapping[str, int], admin_port: in
         ca_file=identity.ca,
         cert_file=identity.certificate,
         key_file=identity.key,
+        websockets=tuple(
+            websockets(service, ports, edge.environment) for service in SERVICES.values() if service.websocket
+        ),
         reflection=upstream(REFLECTS, places[REFLECTS], (), "reflection") if reflects else None,
         issuer=edge.text("SAMPAN_TOKEN_ISSUER", "sampan"),
         audience=edge.text("SAMPAN_TOKEN_AUDIENCE", "sampan"),
@@ -114,6 +117,13 @@ def edge_settings(edge: Edge, pki: Pki, ports: Mapping[str, int], admin_port: in
         tls_cert_file=edge.certificate,
         tls_key_file=edge.key,
     )
+
+
+def websockets(service: Service, ports: Mapping[str, int], environment: Mapping[str, str]) -> WebSockets:
+    from envoy.settings import WebSockets
+
+    places = websocket_places(service.name, ports, chosen(environment))
+    return WebSockets(service.websocket, upstream(service.name, places, (), f"{service.name}_websocket"))
 
 
 def upstream(service: str, places: Sequence[str], public: tuple[str, ...], name: str = "") -> Upstream:

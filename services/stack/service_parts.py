@@ -31,6 +31,11 @@ def replica_key(service: str, replica: int) -> str:
     return service if replica == 0 else f"{service}/{replica}"
 
 
+def websocket_key(key: str) -> str:
+    """The name under which the port of a replica's WebSocket listener is remembered."""
+    return f"{key}/websocket"
+
+
 def chosen(environment: Mapping[str, str]) -> tuple[Process, ...]:
     """The processes that this environment wants. Raises StackError."""
     try:
@@ -40,12 +45,13 @@ def chosen(environment: Mapping[str, str]) -> tuple[Process, ...]:
 
 
 def port_names(of: Iterable[Process] = PROCESSES) -> list[str]:
-    return [
-        replica_key(service, replica)
+    keys = [
+        (SERVICES[service], replica_key(service, replica))
         for process in of
         for replica in range(process.replicas)
         for service in process.services
     ]
+    return [key for _, key in keys] + [websocket_key(key) for service, key in keys if service.websocket]
 
 
 def peers(ports: Mapping[str, int], of: Iterable[Process] = PROCESSES) -> dict[str, list[str]]:
@@ -55,6 +61,16 @@ def peers(ports: Mapping[str, int], of: Iterable[Process] = PROCESSES) -> dict[s
         for process in of
         for service in process.services
     }
+
+
+def websocket_places(service: str, ports: Mapping[str, int], of: Iterable[Process] = PROCESSES) -> list[str]:
+    """Addresses of the WebSocket listeners of all replicas of a service."""
+    return [
+        f"{LOOPBACK}:{ports[websocket_key(replica_key(service, replica))]}"
+        for process in of
+        if service in process.services
+        for replica in range(process.replicas)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +92,15 @@ class ServiceParts:
             service: f"{LOOPBACK}:{self.addresses.ports[replica_key(service, replica)]}"
             for service in process.services
         }
+        sockets = {
+            service: f"{LOOPBACK}:{self.addresses.ports[websocket_key(replica_key(service, replica))]}"
+            for service in process.services
+            if SERVICES[service].websocket
+        }
         return Part(
             name=name,
             command=(*binaries.dies_with_parent("INT"), *serve_command(name, process.services)),
-            environment=self.environment_of(listen),
+            environment=self.environment_of(listen, sockets),
             folder=ROOT,
             announces=True,
             # The edge is gone when services are stopped, so nobody needs notice: finish calls and end.
@@ -87,9 +108,17 @@ class ServiceParts:
             attempts=2,
         )
 
-    def environment_of(self, listen: Mapping[str, str]) -> dict[str, str]:
-        """The whole environment of a process that runs the services in `listen` at those addresses."""
+    def environment_of(
+        self, listen: Mapping[str, str], sockets: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """The whole environment of a process that runs the services in `listen` at those addresses.
+
+        `sockets` says where those with WebSockets listen for them.
+        """
         made = self._common()
+        made |= {
+            f"SAMPAN_{service.upper()}_WEBSOCKET_LISTEN": place for service, place in (sockets or {}).items()
+        }
         for service, address in listen.items():
             made.update(self._own(service, address))
         passed = {name: value for name, value in self.environment.items() if is_passed(name)}

@@ -12,6 +12,7 @@ class Service:
     """One bounded context as it runs.
 
     `public` and `internal` are full names of protobuf services; only the public ones get routes at the edge.
+    `websocket` is a path at the edge whose WebSockets go to a listener of the service's own.
     `database` says whether it owns one: `sampan_<name>`, with the roles `<name>_owner` and `<name>`, and a
     master key for what it encrypts there.
     """
@@ -20,6 +21,7 @@ class Service:
     public: tuple[str, ...]
     internal: tuple[str, ...] = ()
     database: bool = True
+    websocket: str = ""
 
 
 @dataclass(frozen=True, slots=True)
