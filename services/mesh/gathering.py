@@ -1,0 +1,43 @@
+"""When a batch departs: at once on an idle service, after a short wait where a crowd is coming."""
+
+from __future__ import annotations
+
+import math
+
+# Seconds between two looks at who has come: the resolution of the loop's timers.
+SLICE = 0.001
+# So many must be expected in a slice for a wait to be worth it: 2,000 a second.
+_WORTH = 2
+# How much the newest measure of the rate counts.
+_NEW = 0.5
+
+
+class Gathering:
+    """Knows how fast requests arrive and how many the last batch had. Times in seconds of one clock.
+
+    `window` bounds a wait.
+    """
+
+    def __init__(self, window: float) -> None:
+        self._window = window
+        self._rate = 0.0
+        self._crowd = 0
+        self._departed = -math.inf
+        self._landed = -math.inf
+        self._arrived = 0
+
+    def departs(self, now: float, arrived: int, size: int) -> None:
+        """A batch of `size` departs; `arrived` requests have ever come."""
+        elapsed = max(now - self._departed, SLICE / 10)
+        self._rate += _NEW * ((arrived - self._arrived) / elapsed - self._rate)
+        self._departed, self._arrived, self._crowd = now, arrived, size
+
+    def landed(self, now: float) -> None:
+        """A batch was answered: its callers may be back soon."""
+        self._landed = now
+
+    def opens(self, now: float, waiting: int) -> bool:
+        """Whether the next batch should wait for more. Never for one who comes alone."""
+        if waiting <= 1 and (self._crowd <= 1 or now - self._landed > self._window):
+            return False
+        return self._window > 0 and self._rate * SLICE >= _WORTH
