@@ -92,15 +92,15 @@ class Lanes(Generic[Entry, Result]):
         batch: list[Waiting[Entry, Result]] = []
         lanes: list[Lane[Entry, Result]] = []
         room = most_bytes
-        while self._ready and len(batch) < most and room > 0:
-            lane, _ = self._ready.popitem(last=False)
+        while self._ready and len(batch) < most:
+            lane = next(iter(self._ready))
+            if batch and lane.queue[0].size > room:
+                break
+            del self._ready[lane]
             self.ready -= len(lane.queue)
             lane.flying = True
             lanes.append(lane)
-            while lane.queue and len(batch) < most:
-                if lane.queue[0].size > room and batch:
-                    room = 0
-                    break
+            while lane.queue and len(batch) < most and (not batch or lane.queue[0].size <= room):
                 waiting = lane.queue.popleft()
                 self._leaves(waiting)
                 if waiting.ends <= now:
