@@ -17,6 +17,16 @@ from services.mesh.errors import InvalidArgument, OutcomeUnknown, SampanError, U
 # connection exception, insufficient resources, operator intervention, system error.
 _SERVER_TROUBLE = ("08", "53", "57", "58")
 NOT_TEXT = "a text holds the character NUL, which cannot be stored"
+# What the client's side says of it. The internal error is what asyncpg says when the server ended an idle
+# connection, until it has seen the end of it.
+_CLIENT_TROUBLE = (
+    OSError,
+    PoolTimeout,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    InterfaceError,
+)
 # What waiting for a lock or for a slot ends with.
 _TIMED_OUT = ("55P03", "57014")
 # Where a connection keeps what is to be done after the commit of the transaction that it is in.
@@ -54,7 +64,7 @@ def constraint(error: BaseException) -> str:
 
 def is_trouble(error: BaseException) -> bool:
     """Whether the database could not be reached or could not work, so that another try may succeed."""
-    if isinstance(error, (OSError, PoolTimeout, TimeoutError, asyncpg.InterfaceError, InterfaceError)):
+    if isinstance(error, _CLIENT_TROUBLE):
         return True
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True

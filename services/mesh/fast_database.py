@@ -205,7 +205,7 @@ class FastDatabase:
                 except BaseException:
                     connection.terminate()
                     raise
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             raise Unavailable from error
         except ValueError:
             # Its text may hold a part of the URL, and so of the password.

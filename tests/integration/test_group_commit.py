@@ -385,7 +385,8 @@ async def test_every_caller_learns_the_truth_while_connections_die(far: Far, tro
     await callers
     there = Counter(await far.truth.keys())
     assert rounds > 5
-    assert far.group.counters.unknown > 0
+    # A kill may meet none of the commits of a transaction's own round trip.
+    assert far.group.counters.unknown > 0 or (trouble == "killed" and "not done" in told.values())
     assert max(there.values()) == 1
     done = {key for key, word in told.items() if word == "done"}
     unknown = {key for key, word in told.items() if word == "unknown"}
