@@ -81,6 +81,8 @@ class GroupCommit(Generic[Entry, Result]):
         self._timer: asyncio.TimerHandle | None = None
         self._since = 0.0
         self._seen = 0
+        # So many need not wait for more.
+        self._wanted = limits.enough
         # A batch departs, but has not taken its entries yet.
         self._boarding = False
         self._closing = False
@@ -107,7 +109,7 @@ class GroupCommit(Generic[Entry, Result]):
         waiting: Waiting[Entry, Result] = Waiting(entry, size, ends, loop.create_future())
         self._lanes.add(lane, waiting)
         self._arrived += 1
-        if self._timer is None or self._lanes.ready >= self._limits.enough:
+        if self._timer is None or self._lanes.ready >= self._wanted:
             self._consider()
         try:
             answer = await waiting.future
@@ -154,7 +156,7 @@ class GroupCommit(Generic[Entry, Result]):
             return
         now = self._clock()
         alone = not self._in_flight and not self._gathering.opens(now, ready)
-        if alone or ready >= self._limits.enough or self._closing:
+        if alone or ready >= self._wanted or self._closing:
             self._depart(now)
         elif self._timer is None:
             self._since, self._seen = now, self._arrived
@@ -179,6 +181,8 @@ class GroupCommit(Generic[Entry, Result]):
         self._stop_timer()
         self._boarding = True
         self._in_flight += 1
+        # Next to a batch in flight only what is worth one of its own.
+        self._wanted = self._limits.enough
         # Not in the context of the caller who happens to be first: it works for all.
         flight = asyncio.get_running_loop().create_task(self._fly(), context=Context())
         self._flights.add(flight)
@@ -197,9 +201,7 @@ class GroupCommit(Generic[Entry, Result]):
             if batch:
                 await self._posting.run(batch)
         finally:
-            self._in_flight -= 1
-            self._lanes.land(lanes)
-            self._gathering.landed(self._clock())
+            self._land(lanes, len(batch))
             self._consider()
 
     def _take(self) -> tuple[list[Waiting[Entry, Result]], list[Lane[Entry, Result]]]:
@@ -212,5 +214,13 @@ class GroupCommit(Generic[Entry, Result]):
             counters.batches += 1
             counters.entries += len(batch)
             counters.last_batch = len(batch)
-            self._gathering.departs(now, self._arrived, len(batch))
+            self._gathering.departs(now, self._arrived)
         return batch, lanes
+
+    def _land(self, lanes: list[Lane[Entry, Result]], size: int) -> None:
+        """A batch is over."""
+        self._in_flight -= 1
+        self._lanes.land(lanes)
+        self._gathering.landed(self._clock(), size, self._lanes.ready)
+        if not self._in_flight:
+            self._wanted = min(self._limits.enough, self._gathering.expected)

@@ -258,8 +258,9 @@ def test_a_crowd_opens_the_window_and_its_end_closes_it() -> None:
     assert not gathering.opens(now, waiting=50)
     for _ in range(5):
         now, arrived = now + 0.002, arrived + 20
-        gathering.departs(now, arrived, size=20)
-        gathering.landed(now + 0.001)
+        gathering.departs(now, arrived)
+        gathering.landed(now + 0.001, size=15, waiting=5)
+    assert gathering.expected == 20
     assert gathering.opens(now + 0.001, waiting=3)
     # The first to come back: the others are on their way.
     assert gathering.opens(now + 0.002, waiting=1)
@@ -268,8 +269,8 @@ def test_a_crowd_opens_the_window_and_its_end_closes_it() -> None:
     # Few and slow: waiting would gather nobody.
     for _ in range(10):
         now, arrived = now + 0.01, arrived + 2
-        gathering.departs(now, arrived, size=2)
-        gathering.landed(now)
+        gathering.departs(now, arrived)
+        gathering.landed(now, size=2, waiting=0)
     assert not gathering.opens(now, waiting=2)
 
 
