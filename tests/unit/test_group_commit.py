@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import uvloop
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.mesh import call
@@ -119,6 +119,22 @@ async def test_callers_of_one_turn_share_a_batch() -> None:
     group = GroupCommit(store, limits=Limits())
     await asyncio.gather(*(submit(group, Entry(lane)) for lane in range(200)))
     assert [len(batch) for batch in store.batches] == [200]
+
+
+async def test_a_crowd_goes_as_soon_as_nobody_is_missing() -> None:
+    store = Memory()
+    group = GroupCommit(store, limits=Limits(window=3600), clock=lambda: 1.0)
+    for number in range(1, 4):
+        round_of = [submit(group, Entry(lane)) for lane in range(10)]
+        await turns()
+        assert [len(batch) for batch in store.batches] == [10] * number
+        await asyncio.gather(*round_of)
+    nine = [submit(group, Entry(lane)) for lane in range(9)]
+    await turns()
+    # The tenth may come yet.
+    assert len(store.batches) == 3
+    await asyncio.gather(*nine)
+    assert len(store.batches) == 4
 
 
 async def test_a_lane_in_flight_waits_while_others_go() -> None:
@@ -300,6 +316,7 @@ steps = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(steps, st.integers(1, 5), st.integers(1, 3), st.lists(st.booleans(), max_size=20))
 def test_lanes_keep_their_order_whatever_happens(
     steps: list[tuple[str, int, bool]], batch: int, parallel: int, losses: list[bool]
