@@ -58,9 +58,9 @@ async def build(
     vault = Vault(base64.b64decode(settings.master_key.get_secret_value()))
     passwords = _passwords(settings)
     people = People(vault)
-    keys = _keys(database, vault, settings, clock)
-    await keys.load()
     idempotency = Idempotency(vault.derive("idempotency"), passwords.stretch)
+    keys = _keys(database, vault, idempotency, settings, clock)
+    await keys.load()
     log = logs.logger("identity")
     bus = Bus(settings.nats_url.get_secret_value(), "identity", log) if settings.nats_url else None
     relay = _relay(bus, mesh, settings, log) if bus else None
@@ -120,7 +120,7 @@ async def build(
                 service, sessions, codes, keys, idempotency
             ),
             "sampan.identity.v1.IdentityInternalService": IdentityInternalServicer(
-                service, Contacts(database, people), keys, revocations
+                service, Contacts(database, people), keys, revocations, idempotency
             ),
         },
         keys=keys,
@@ -148,10 +148,13 @@ def _passwords(settings: IdentitySettings) -> Passwords:
     )
 
 
-def _keys(database: Database, vault: Vault, settings: IdentitySettings, clock: Clock) -> KeyRing:
+def _keys(
+    database: Database, vault: Vault, idempotency: Idempotency, settings: IdentitySettings, clock: Clock
+) -> KeyRing:
     return KeyRing(
         database,
         vault,
+        idempotency,
         clock,
         notice=timedelta(seconds=settings.key_notice_seconds),
         token_life=timedelta(seconds=settings.access_token_seconds),

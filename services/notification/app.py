@@ -12,6 +12,7 @@ from services.mesh.bus import Bus
 from services.mesh.channels import Peer
 from services.mesh.consumer import Consumer
 from services.mesh.database import Database
+from services.mesh.idempotency import Idempotency, Sweeper
 from services.mesh.settings import MeshSettings
 from services.mesh.vault import Vault
 from services.notification import events
@@ -35,7 +36,9 @@ async def build(mesh: MeshSettings, settings: NotificationSettings | None = None
         timeout=settings.database_timeout,
         name="notification",
     )
-    letters = Letters(Vault(base64.b64decode(settings.master_key.get_secret_value())))
+    vault = Vault(base64.b64decode(settings.master_key.get_secret_value()))
+    letters = Letters(vault)
+    idempotency = Idempotency(vault.derive("idempotency"))
     providers = _providers(settings)
     for channel in Channel:
         if mesh.environment == "production" and channel not in providers:
@@ -44,6 +47,7 @@ async def build(mesh: MeshSettings, settings: NotificationSettings | None = None
     service = NotificationService(
         database,
         letters,
+        idempotency,
         by_provider=providers.keys(),
         max_attempts=settings.max_attempts,
         wake=worker.wake,
@@ -51,10 +55,11 @@ async def build(mesh: MeshSettings, settings: NotificationSettings | None = None
 
     to_identity = Peer(mesh.peers.get("identity", ()), "identity", settings)
     handlers = events.Events(service, IdentityContacts(to_identity)).handlers
-    # With the outbox alone there is nothing to send, so nothing asks the database.
-    background: list[Callable[[], Awaitable[None]]] = (
-        [worker.run, worker.sweep] if providers else [worker.sweep]
-    )
+    sweeper = Sweeper(database, settings.idempotency_keep_hours, log)
+    background: list[Callable[[], Awaitable[None]]] = [worker.sweep, sweeper.run]
+    if providers:
+        # With the outbox alone there is nothing to send, so nothing looks for it.
+        background.append(worker.run)
     bus = Bus(settings.nats_url.get_secret_value(), "notification", log) if settings.nats_url else None
     if bus:
         consumer = Consumer("notification", events.CONTEXT, handlers, bus, database, mesh, log)
@@ -72,7 +77,9 @@ async def build(mesh: MeshSettings, settings: NotificationSettings | None = None
         name="notification",
         settings=settings,
         servicers={
-            "sampan.notification.v1.NotificationInternalService": NotificationInternalServicer(service)
+            "sampan.notification.v1.NotificationInternalService": NotificationInternalServicer(
+                service, idempotency
+            )
         },
         keys=NoKeys(),
         background=background,
