@@ -8,8 +8,9 @@ import os
 import signal
 from dataclasses import dataclass
 
-from services.stack.logfile import LogFile, LogPipe
+from services.stack.logfile import LogFile, Output
 from services.stack.part import Part
+from services.stack.pipe import Pipe
 
 READY_FD = "SAMPAN_READY_FD"
 READY_WORD = b"READY\n"
@@ -33,19 +34,21 @@ class Exit:
             return f"signal {-self.code}"
 
 
-class ReadyPipe(asyncio.Protocol):
+class ReadyWord:
     """Hears the one word by which a part says that it serves; the end of the pipe means: never."""
 
     def __init__(self) -> None:
         self.said: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._heard = b""
 
-    def data_received(self, data: bytes) -> None:
+    def heard(self, data: bytes) -> None:
+        """Something was written."""
         self._heard += data
         if READY_WORD in self._heard and not self.said.done():
             self.said.set_result(True)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def ended(self) -> None:
+        """Nobody holds the pipe any more."""
         if not self.said.done():
             self.said.set_result(False)
 
@@ -57,8 +60,8 @@ class Run:
         self,
         part: Part,
         process: asyncio.subprocess.Process,
-        output: LogPipe,
-        pipes: list[asyncio.ReadTransport],
+        output: Output,
+        pipes: list[Pipe],
         said: asyncio.Future[bool] | None,
     ) -> None:
         self.part = part
@@ -136,17 +139,17 @@ class Run:
 async def spawn(part: Part, log: LogFile) -> Run:
     """Prepares and starts a part. Call it in the main thread: death signals come when the starter ends."""
     await asyncio.to_thread(part.prepare)
-    output = LogPipe(log)
+    output = Output(log)
     reading, output_end = os.pipe()
-    pipes = [await listen(reading, output)]
+    pipes = [Pipe(reading, output)]
     said: asyncio.Future[bool] | None = None
     environment = dict(part.environment)
     passed: list[int] = []
     if part.announces:
         reading, ready_end = os.pipe()
-        ready = ReadyPipe()
+        ready = ReadyWord()
         said = ready.said
-        pipes.append(await listen(reading, ready))
+        pipes.append(Pipe(reading, ready))
         environment[READY_FD] = str(ready_end)
         passed.append(ready_end)
     try:
@@ -169,9 +172,3 @@ async def spawn(part: Part, log: LogFile) -> Run:
         for descriptor in (output_end, *passed):
             os.close(descriptor)
     return Run(part, process, output, pipes, said)
-
-
-async def listen(descriptor: int, protocol: asyncio.Protocol) -> asyncio.ReadTransport:
-    file = os.fdopen(descriptor, "rb", buffering=0)
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, file)
-    return transport
