@@ -17,6 +17,8 @@ READY_WORD = b"READY\n"
 POLL = 0.01
 # What a process wrote last arrives a moment after its end; its own children may hold the pipe for longer.
 LAST_WORDS = 0.05
+# Longer than the notice and the grace of a service that drains.
+DRAIN_TIMEOUT = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +118,19 @@ class Run:
 
     async def stop(self) -> bool:
         """Asks, waits, then insists. Returns whether asking was enough; the process is gone either way."""
+        return await self._end(self.part.stop_signal, self.part.stop_timeout)
+
+    async def drain(self) -> bool:
+        """As `stop`, but others go on meanwhile: a service gives notice, and time to what it has begun."""
+        return await self._end(signal.SIGTERM, DRAIN_TIMEOUT)
+
+    async def _end(self, number: signal.Signals, patience: float) -> bool:
         willing = True
         if self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                self.process.send_signal(self.part.stop_signal)
+                self.process.send_signal(number)
             try:
-                await asyncio.wait_for(self.process.wait(), self.part.stop_timeout)
+                await asyncio.wait_for(self.process.wait(), patience)
             except TimeoutError:
                 willing = False
                 with contextlib.suppress(ProcessLookupError):
