@@ -24,7 +24,7 @@ from services.mesh.ratelimit_shared import SharedRateLimiter
 from services.mesh.revocation import Revocations
 from services.mesh.server import Server
 from services.mesh.settings import MeshSettings
-from services.mesh.tls import server_credentials
+from services.mesh.tls import Certificate, server_credentials
 from services.stack.topology import SERVICES
 
 READY_FD = "SAMPAN_READY_FD"
@@ -106,7 +106,7 @@ class Running:
         self.server = Server(
             name=app.name,
             listen=settings.listen,
-            credentials=server_credentials(settings.tls_cert, settings.tls_key, settings.tls_ca),
+            credentials=server_credentials(Certificate(settings.tls_cert, settings.tls_key, settings.tls_ca)),
             chain=chain,
             servicers=app.servicers,
             log=log,
