@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,10 +140,15 @@ def envoy_part(
     path = home.run / "envoy.yaml"
     settings = edge_settings(edge, pki, ports, admin_port)
 
-    def prepare() -> None:
+    @cache
+    def configuration() -> str:
+        """Made once: an edge that is started again must not wait for it."""
         from envoy.generate import render
 
-        write_private(path, render(settings))
+        return render(settings)
+
+    def prepare() -> None:
+        write_private(path, configuration())
 
     async def answers() -> bool:
         status, _ = await http.get(LOOPBACK, admin_port, "/ready")
