@@ -51,8 +51,8 @@ log_checkpoints = off
 log_line_prefix = '%m [%p] %q%u@%d '
 """
 
-# Before recovery all files must be on disk. One system call for the file system takes milliseconds, going through
-# thousands of files takes seconds on a busy machine. Older kernels do not report a failed write to its caller.
+# Before recovery all files must be on disk. One system call for the file system takes milliseconds, going
+# through thousands of files takes seconds on a busy machine. Older kernels do not report a failed write.
 SYNC_AT_ONCE = "recovery_init_sync_method = syncfs\n"
 SYNC_SINCE = (5, 8)
 
