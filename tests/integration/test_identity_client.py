@@ -6,25 +6,28 @@ import asyncio
 
 import pytest
 
+from sampan.identity.v1.identity_service_pb2 import GetJwksRequest
+from sampan.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
 from services.mesh.app import App
 from services.mesh.clock import system_clock
 from services.mesh.errors import Unavailable
 from services.mesh.identity_client import IdentityClient
 from services.stack.pki import Pki
+from tests.support.mesh import channel_as
 from tests.support.replicas import peer_as
 
 
-async def kid_of(client: IdentityClient) -> str:
+async def kid_of(address: str, pki: Pki) -> str:
     """The id of a key that identity signs with."""
-    assert await client.find("unknown") is None
-    (kid,) = client._keys
-    return kid
+    async with channel_as("profile", address, "identity", pki) as channel:
+        answer = await IdentityServiceStub(channel).GetJwks(GetJwksRequest(), timeout=10)
+    return str(answer.keys[0].kid)
 
 
 async def test_all_that_ask_for_a_key_at_once_get_it(identity: tuple[App, str], pki: Pki) -> None:
     async with peer_as("profile", "identity", pki, identity[1]) as peer:
-        knows, fresh = (IdentityClient(peer, system_clock) for _ in range(2))
-        kid = await kid_of(knows)
+        kid = await kid_of(identity[1], pki)
+        fresh = IdentityClient(peer, system_clock)
         found = await asyncio.gather(*(fresh.find(kid) for _ in range(5)))
     assert None not in found
 
@@ -33,8 +36,8 @@ async def test_a_caller_that_goes_away_does_not_take_the_answer_with_it(
     identity: tuple[App, str], pki: Pki
 ) -> None:
     async with peer_as("profile", "identity", pki, identity[1]) as peer:
-        knows, fresh = (IdentityClient(peer, system_clock) for _ in range(2))
-        kid = await kid_of(knows)
+        kid = await kid_of(identity[1], pki)
+        fresh = IdentityClient(peer, system_clock)
         gone = asyncio.create_task(fresh.find(kid))
         stays = asyncio.create_task(fresh.find(kid))
         await asyncio.sleep(0)
