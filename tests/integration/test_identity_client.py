@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from sampan.identity.v1.identity_service_pb2 import GetJwksRequest
 from sampan.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
 from services.mesh.app import App

@@ -103,7 +103,14 @@ class Load:
             self._success.notify_all()
 
     async def _call(
-        self, clients: Clients, verb: str, path: str, body: object = None, *, token: str = "", device: str = ""
+        self,
+        clients: Clients,
+        verb: str,
+        path: str,
+        body: object = None,
+        *,
+        token: str = "",
+        device: str = "",
     ) -> dict[str, str]:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         headers |= {"user-agent": device} if device else {}
