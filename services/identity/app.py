@@ -127,6 +127,7 @@ async def build(
         revocations=revocations,
         background=background,
         closers=(close,),
+        observed=(database.observe, keeper.observe, to_notification.observe, *([bus.observe] if bus else [])),
     )
 
 

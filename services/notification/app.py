@@ -12,6 +12,7 @@ from services.mesh.bus import Bus
 from services.mesh.channels import Peer
 from services.mesh.consumer import Consumer
 from services.mesh.database import Database
+from services.mesh.metrics import Observe
 from services.mesh.settings import MeshSettings
 from services.mesh.vault import Vault
 from services.notification import events
@@ -55,10 +56,12 @@ async def build(mesh: MeshSettings, settings: NotificationSettings | None = None
     background: list[Callable[[], Awaitable[None]]] = (
         [worker.run, worker.sweep] if providers else [worker.sweep]
     )
+    observed: list[Observe] = [database.observe, to_identity.observe]
     bus = Bus(settings.nats_url.get_secret_value(), "notification", log) if settings.nats_url else None
     if bus:
         consumer = Consumer("notification", events.CONTEXT, handlers, bus, database, mesh, log)
         background += [bus.run, consumer.run, consumer.replay, consumer.purge]
+        observed += [bus.observe, consumer.observe]
 
     async def close() -> None:
         if bus:
@@ -77,6 +80,7 @@ async def build(mesh: MeshSettings, settings: NotificationSettings | None = None
         keys=NoKeys(),
         background=background,
         closers=(close,),
+        observed=observed,
     )
 
 

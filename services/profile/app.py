@@ -51,4 +51,5 @@ async def build(
         revocations=identity.revocations,
         background=(sweeper.run,),
         closers=(close,),
+        observed=(database.observe, to_identity.observe),
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from services.stack import binaries, http
 from services.stack.errors import StackError
@@ -20,7 +21,7 @@ from services.stack.service_parts import chosen, peers
 from services.stack.topology import SERVICES
 
 if TYPE_CHECKING:
-    from envoy.settings import EdgeSettings, Upstream
+    from envoy.settings import Collector, EdgeSettings, Upstream
 
 PORT = "SAMPAN_EDGE_PORT"
 DEFAULT_PORT = 8080
@@ -29,6 +30,7 @@ REFLECTS = "web"
 PATIENCE = 30.0
 HEALTH = "/healthz"
 FLOOD_PER_SECOND = 5_000
+TRACE_PERCENT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,12 @@ class Edge:
         return self._file("SAMPAN_EDGE_TLS_KEY")
 
     @property
+    def collector(self) -> Collector | None:
+        """Where spans go. Raises StackError for what is no address."""
+        given = self.text("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", self.text("OTEL_EXPORTER_OTLP_ENDPOINT"))
+        return collector(given, self.text("OTEL_EXPORTER_OTLP_HEADERS")) if given else None
+
+    @property
     def url(self) -> str:
         scheme = "https" if self.certificate else "http"
         return f"{scheme}://{self.reachable_host}:{self.port}"
@@ -86,6 +94,23 @@ class Edge:
         if text and not Path(text).is_file():
             raise StackError("envoy", f"{name}: there is no file {text}", "Name a PEM file.")
         return Path(text).absolute() if text else None
+
+
+def collector(endpoint: str, headers: str) -> Collector:
+    """The collector that OpenTelemetry's own variables name: OTLP over gRPC."""
+    from envoy.settings import Collector
+
+    try:
+        split = urlsplit(endpoint)
+        host, port = split.hostname, split.port or 4317
+    except ValueError:
+        split, host, port = urlsplit(""), None, 0
+    if host is None or split.scheme not in ("http", "https"):
+        hint = "It should look like http://127.0.0.1:4317, and speak OTLP over gRPC."
+        raise StackError("envoy", "OTEL_EXPORTER_OTLP_ENDPOINT is not an address", hint)
+    pairs = (pair.partition("=") for pair in headers.split(",") if "=" in pair)
+    sent = tuple((key.strip().lower(), unquote(value.strip())) for key, _, value in pairs)
+    return Collector(host, port, split.scheme == "https", sent)
 
 
 def edge_settings(edge: Edge, pki: Pki, ports: Mapping[str, int], admin_port: int) -> EdgeSettings:
@@ -113,6 +138,8 @@ def edge_settings(edge: Edge, pki: Pki, ports: Mapping[str, int], admin_port: in
         flood_per_second=edge.flood_per_second(),
         tls_cert_file=edge.certificate,
         tls_key_file=edge.key,
+        trace_percent=edge.number("SAMPAN_EDGE_TRACE_PERCENT", TRACE_PERCENT, 0, 100),
+        collector=edge.collector,
     )
 
 
