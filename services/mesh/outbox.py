@@ -199,10 +199,14 @@ class Keeper:
 
     async def observe(self) -> list[Gauge]:
         """How much waits to be published. Raises Unavailable."""
-        waiting = sa.select(_table.c.created_at).where(_table.c.published_at.is_(None)).limit(_COUNTED).subquery()
+        waiting = (
+            sa.select(_table.c.created_at).where(_table.c.published_at.is_(None)).limit(_COUNTED).subquery()
+        )
         age = sa.func.extract("epoch", sa.func.now() - sa.func.min(waiting.c.created_at))
         async with self._database.reading() as connection:
-            rows, seconds = (await connection.execute(sa.select(sa.func.count(), age).select_from(waiting))).one()
+            rows, seconds = (
+                await connection.execute(sa.select(sa.func.count(), age).select_from(waiting))
+            ).one()
         told = f"Events that are not published yet; counted up to {_COUNTED}."
         return [
             Gauge("sampan_outbox_unpublished", told, rows),

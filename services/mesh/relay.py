@@ -266,7 +266,9 @@ def _traced(headers: dict[str, str]) -> tuple[dict[str, str], Span | None]:
     given, by = headers.get("traceparent", ""), trace.tracer.get()
     if by is None or not trace.is_kept(given) or trace.TRACEPARENT.fullmatch(given) is None:
         return headers, None
-    span = trace.begin(by, given, f"{headers['ce-type']} publish", trace.PRODUCER, {"messaging.system": "nats"})
+    span = trace.begin(
+        by, given, f"{headers['ce-type']} publish", trace.PRODUCER, {"messaging.system": "nats"}
+    )
     return headers | {"traceparent": trace.text_of(span)}, span
 
 

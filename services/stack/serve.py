@@ -214,7 +214,9 @@ def _spans(mesh: MeshSettings) -> Spans | None:
 
 
 @asynccontextmanager
-async def _measured(running: Sequence[Running], mesh: MeshSettings, spans: Spans | None) -> AsyncIterator[None]:
+async def _measured(
+    running: Sequence[Running], mesh: MeshSettings, spans: Spans | None
+) -> AsyncIterator[None]:
     """Tells the figures of the process within the block, if anybody wants to know."""
     if not mesh.metrics_listen:
         yield

@@ -91,9 +91,7 @@ class ServiceParts:
         return Part(
             name=name,
             command=(*binaries.dies_with_parent("INT"), *serve_command(name, process.services)),
-            environment=self.environment_of(
-                listen, f"{LOOPBACK}:{self.addresses.ports[metrics_key(name)]}"
-            ),
+            environment=self.environment_of(listen, f"{LOOPBACK}:{self.addresses.ports[metrics_key(name)]}"),
             folder=ROOT,
             announces=True,
             # The edge is gone when services are stopped, so nobody needs notice: finish calls and end.

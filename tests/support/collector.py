@@ -46,7 +46,9 @@ class Collector(rpc.TraceServiceServicer):  # type: ignore[misc]
 
 
 def _values(attributes: Any) -> dict[str, Any]:
-    return {one.key: getattr(one.value, one.value.WhichOneof("value") or "string_value") for one in attributes}
+    return {
+        one.key: getattr(one.value, one.value.WhichOneof("value") or "string_value") for one in attributes
+    }
 
 
 def _span(service: str, one: Any) -> Span:

@@ -9,9 +9,9 @@ from google.protobuf.message import Message
 
 from sampan.identity.v1 import identity_service_pb2 as pb
 from sampan.notification.v1 import notification_internal_service_pb2 as notification
-from services.mesh.metrics import MethodCalls
 from services.mesh.call import Call, User
 from services.mesh.idempotency import Idempotency, Key
+from services.mesh.metrics import MethodCalls
 from services.mesh.policy import service_methods
 
 ID = "0190A5F0-7B3C-7000-8000-00000000abcd"
