@@ -16,7 +16,7 @@ def tracing(settings: EdgeSettings, collector: Collector) -> Config:
     """Settings of the connection manager. A span says no query string, no header and no address."""
     return {
         "tracing": {
-            # All of them, of which the tracer's sampler keeps a share, by the trace id alone, whatever the caller asks.
+            # The tracer's sampler then keeps a share, by the trace id alone, whatever the caller asks.
             "random_sampling": {"value": 100},
             "max_path_tag_length": 0,
             # Envoy says these by itself: who called is a person.

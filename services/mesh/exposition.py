@@ -1,4 +1,4 @@
-"""Tells a process's figures to Prometheus: as OpenMetrics with exemplars to who asks so, else as plain text."""
+"""Tells a process's figures to Prometheus: as OpenMetrics with exemplars, or as plain text."""
 
 from __future__ import annotations
 

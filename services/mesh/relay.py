@@ -262,7 +262,7 @@ class Relay:
 
 
 def _traced(headers: dict[str, str]) -> tuple[dict[str, str], Span | None]:
-    """What is published as part of a trace that is kept has a span, which whoever consumes it goes on from."""
+    """What is published as part of a trace that is kept has a span, from which its consumer goes on."""
     given, by = headers.get("traceparent", ""), trace.tracer.get()
     if by is None or not trace.is_kept(given) or trace.TRACEPARENT.fullmatch(given) is None:
         return headers, None

@@ -25,7 +25,7 @@ QUEUE = 4096
 BATCH = 512
 # Seconds in which spans gather; idle, nothing wakes the thread.
 GATHERING = 1.0
-# Seconds that one message may take with all its tries, and that the end of the process waits for the last one.
+# Seconds that one message may take with all its tries; and that the end of the process waits, twice.
 TIMEOUT = 5.0
 PATIENCE = 1.0
 _SCOPE = "sampan"

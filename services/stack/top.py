@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from services.stack import http
 from services.stack.bench.meter import Meter
 from services.stack.endpoints import Endpoint
-from services.stack.home import State
+from services.stack.home import Home, State
 from services.stack.topology import EDGE
 
 SHARES = {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
@@ -92,6 +92,29 @@ def _read_edge(seen: Look, text: str) -> None:
                 seen.edge.in_flight += value
 
 
+class Watch:
+    """Looks again and again at the stack of one home."""
+
+    def __init__(self, home: Home, found: Sequence[Endpoint]) -> None:
+        self._home = home
+        self._found = found
+        self._before = Look(0.0)
+
+    async def begin(self) -> None:
+        """Looks for the first time."""
+        self._before = await look(self._found, meter_of(self._home.load_state()))
+
+    async def next(self) -> dict[str, Any]:
+        """What has been since the last look."""
+        # A part that was started anew is another process.
+        state = self._home.load_state()
+        meter = meter_of(state)
+        after = await look(self._found, meter)
+        said = between(self._before, after, state, meter)
+        self._before = after
+        return said
+
+
 def meter_of(state: State) -> Meter:
     """Watches the processes of a stack."""
     meter = Meter()
@@ -107,12 +130,11 @@ def between(before: Look, after: Look, state: State, meter: Meter) -> dict[str, 
     classes = _grown(before.edge.reasons, after.edge.reasons)
     methods = [
         {
-            "service": service,
-            "method": method,
+            "service": key[0],
+            "method": key[1],
             **_figures(before.methods.get(key, Counted()), counted, seconds),
         }
         for key, counted in after.methods.items()
-        for service, method in (key,)
         if counted.reasons or counted.in_flight
     ]
     methods.sort(key=lambda one: (-one["rate"], -one["calls"], one["method"]))

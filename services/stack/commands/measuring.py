@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,10 +15,13 @@ from services.stack.errors import StackError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
     from services.stack.home import Home
 
 SHORTEST = 0.5
+# Rows where no screen ends.
+ALL = 10_000
 
 
 def metrics(
@@ -87,43 +91,24 @@ async def _watch(
     from rich.live import Live
 
     from services.stack.endpoints import endpoints
-    from services.stack.top import between, look, meter_of
+    from services.stack.top import Watch
 
     console = Console()
-    found = endpoints(home.load_state(), environment)
-    state = home.load_state()
-    before = await look(found, meter_of(state))
-    with (
-        Live(console=console, screen=True, auto_refresh=False)
-        if live and not as_json
-        else _Nothing() as screen
-    ):
+    watch = Watch(home, endpoints(home.load_state(), environment))
+    await watch.begin()
+    drawing = Live(console=console, screen=True, auto_refresh=False) if live and not as_json else None
+    with drawing or nullcontext():
         while True:
             await asyncio.sleep(interval)
-            # A part that was started anew is another process.
-            state = home.load_state()
-            meter = meter_of(state)
-            after = await look(found, meter)
-            said = between(before, after, state, meter)
-            before = after
+            said = await watch.next()
             if as_json:
                 typer.echo(json.dumps(said))
-            elif isinstance(screen, Live):
-                screen.update(_drawn(said, console.height), refresh=True)
+            elif drawing is not None:
+                drawing.update(_drawn(said, console.height), refresh=True)
             else:
-                console.print(_drawn(said, len(said["methods"]) + len(said["parts"]) + 20))
+                console.print(_drawn(said, ALL))
             if not live:
                 return
-
-
-class _Nothing:
-    """Where there is no screen to leave as it was."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        return None
 
 
 def _drawn(said: dict[str, Any], height: int) -> RenderableType:
@@ -137,7 +122,7 @@ def _drawn(said: dict[str, Any], height: int) -> RenderableType:
     return Group(Text(head, style="bold"), _methods(said["methods"][:room]), _parts(said["parts"]))
 
 
-def _methods(rows: list[dict[str, Any]]) -> RenderableType:
+def _methods(rows: list[dict[str, Any]]) -> Table:
     names = ("RATE", "ERRORS", "P50 MS", "P95 MS", "P99 MS", "NOW")
     drawn = _table(("METHOD",), names)
     for row in rows:
@@ -149,7 +134,7 @@ def _methods(rows: list[dict[str, Any]]) -> RenderableType:
     return drawn
 
 
-def _parts(rows: list[dict[str, Any]]) -> RenderableType:
+def _parts(rows: list[dict[str, Any]]) -> Table:
     drawn = _table(("PART",), ("PID", "CPU %", "PSS MIB", "RESTARTS", "UP S"))
     for row in rows:
         figures = (row[name] for name in ("pid", "cpu_percent", "pss_mib", "restarts", "uptime_s"))
@@ -157,7 +142,7 @@ def _parts(rows: list[dict[str, Any]]) -> RenderableType:
     return drawn
 
 
-def _table(left: tuple[str, ...], right: tuple[str, ...]) -> Any:
+def _table(left: tuple[str, ...], right: tuple[str, ...]) -> Table:
     from rich.table import Table
 
     made = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
