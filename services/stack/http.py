@@ -10,13 +10,7 @@ LIMIT = 65_536
 
 
 async def get(
-    host: str,
-    port: int,
-    path: str,
-    timeout: float = 2.0,
-    *,
-    trusted: Path | None = None,
-    limit: int = LIMIT,
+    host: str, port: int, path: str, timeout: float = 2.0, *, trusted: Path | None = None
 ) -> tuple[int, str]:
     """Status and body; status 0 when there was no answer in time. TLS if a certificate to trust is named."""
     request = f"GET {path} HTTP/1.1\r\nhost: {host}:{port}\r\nconnection: close\r\n\r\n"
@@ -25,7 +19,7 @@ async def get(
             reader, writer = await asyncio.open_connection(host, port, ssl=context(trusted))
             try:
                 writer.write(request.encode())
-                answer = await read_all(reader, limit)
+                answer = await read_all(reader)
             finally:
                 writer.close()
     except (OSError, TimeoutError):
@@ -44,9 +38,9 @@ def context(trusted: Path | None) -> ssl.SSLContext | None:
     return made
 
 
-async def read_all(reader: asyncio.StreamReader, limit: int = LIMIT) -> bytes:
+async def read_all(reader: asyncio.StreamReader) -> bytes:
     """Until the end, or until there is more than anyone wants."""
     answer = b""
-    while len(answer) < limit and (piece := await reader.read(LIMIT)):
+    while len(answer) < LIMIT and (piece := await reader.read(LIMIT)):
         answer += piece
     return answer

@@ -9,16 +9,17 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from services.stack import http
 from services.stack.bench.meter import Meter
 from services.stack.endpoints import Endpoint
 from services.stack.home import Home, State
 from services.stack.topology import EDGE
 
 SHARES = {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
-LARGEST = 16 << 20
+# Seconds that a process may take to answer.
+PATIENCE = 2.0
 # As much of what Envoy counts as is shown here.
 _EDGE_FILTER = "&filter=http.edge.downstream_rq"
 _MIB = 2**20
@@ -51,7 +52,8 @@ class Look:
 
 async def look(found: Sequence[Endpoint], meter: Meter) -> Look:
     """Asks every process and the edge. Who does not answer is left out."""
-    texts = await asyncio.gather(*(_text(one) for one in found))
+    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
+        texts = await asyncio.gather(*(_text(client, one) for one in found))
     seen = Look(time.monotonic(), cpu=meter.cpu(meter.names))
     for one, text in zip(found, texts, strict=True):
         if one.part == EDGE:
@@ -61,10 +63,12 @@ async def look(found: Sequence[Endpoint], meter: Meter) -> Look:
     return seen
 
 
-async def _text(one: Endpoint) -> str:
-    path = f"{one.path}?{one.query}{_EDGE_FILTER}" if one.part == EDGE else one.path
-    status, body = await http.get("127.0.0.1", one.port, path, limit=LARGEST)
-    return body + "\n" if status == 200 else ""
+async def _text(client: httpx.AsyncClient, one: Endpoint) -> str:
+    try:
+        answer = await client.get(one.url + (_EDGE_FILTER if one.part == EDGE else ""))
+    except httpx.HTTPError:
+        return ""
+    return answer.text if answer.status_code == 200 else ""
 
 
 def _read_services(seen: Look, text: str) -> None:
@@ -84,7 +88,8 @@ def _read_services(seen: Look, text: str) -> None:
 def _read_edge(seen: Look, text: str) -> None:
     for family in text_string_to_metric_families(text):
         for name, labels, value, *_ in family.samples:
-            if name == "envoy_http_downstream_rq_xx":
+            # Envoy calls it without `_total`; the parser does not.
+            if name == "envoy_http_downstream_rq_xx_total":
                 seen.edge.add(labels["envoy_response_code_class"] + "xx", value)
             elif name == "envoy_http_downstream_rq_time_bucket":
                 seen.edge.add_bucket(float(labels["le"]) / 1000, value)

@@ -149,7 +149,7 @@ def _table(left: tuple[str, ...], right: tuple[str, ...]) -> Table:
     for name in left:
         made.add_column(name, no_wrap=True)
     for name in right:
-        made.add_column(name, justify="right", no_wrap=True)
+        made.add_column(name, justify="right", no_wrap=True, min_width=max(len(name), 7))
     return made
 
 
