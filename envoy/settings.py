@@ -20,11 +20,11 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class Collector:
-    """Where spans go, as OTLP over gRPC. `headers` go along with them."""
+    """Where spans go, as OTLP over gRPC; over TLS where there is an authority to trust."""
 
     host: str
     port: int
-    tls: bool = False
+    ca_file: Path | None = None
     headers: tuple[tuple[str, str], ...] = ()
 
 

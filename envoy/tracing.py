@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from envoy.settings import Collector, EdgeSettings
 from envoy.typed import EXTENSIONS, Config, discovery, extension, set_header, socket_address, typed
 
@@ -69,8 +71,20 @@ def collector_cluster(collector: Collector) -> Config:
         "load_assignment": {"cluster_name": CLUSTER, "endpoints": [{"lb_endpoints": [endpoint]}]},
         "typed_extension_protocol_options": {HTTP_OPTIONS: http2},
     }
-    if collector.tls:
-        cluster["transport_socket"] = extension(
-            "envoy.transport_sockets.tls", "transport_sockets.tls.v3.UpstreamTlsContext", sni=collector.host
-        )
+    if collector.ca_file is not None:
+        cluster["transport_socket"] = _tls(collector.host, collector.ca_file)
     return cluster
+
+
+def _tls(host: str, ca_file: Path) -> Config:
+    kind = "DNS" if discovery([host]) == "STRICT_DNS" else "IP_ADDRESS"
+    validation = {
+        "trusted_ca": {"filename": str(ca_file)},
+        "match_typed_subject_alt_names": [{"san_type": kind, "matcher": {"exact": host}}],
+    }
+    return extension(
+        "envoy.transport_sockets.tls",
+        "transport_sockets.tls.v3.UpstreamTlsContext",
+        sni=host,
+        common_tls_context={"alpn_protocols": ["h2"], "validation_context": validation},
+    )

@@ -157,7 +157,7 @@ def process_environment(
     made = parts.environment_of(listen, f"{EVERYWHERE}:{METRICS_PORT}")
     peers = {service: [f"{host_of(service)}:{PORTS[service]}"] for service in SERVICES}
     made |= {"SAMPAN_PEERS": json.dumps(peers), "SAMPAN_HOME": str(VOLUME / "files")}
-    return {name: value for name, value in made.items() if name.startswith("SAMPAN_")}
+    return {name: value for name, value in made.items() if name.startswith(("SAMPAN_", "OTEL_"))}
 
 
 def migrate(volume: Path, environment: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,10 @@ class Edge:
     def collector(self) -> Collector | None:
         """Where spans go. Raises StackError for what is no address."""
         given = self.text("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", self.text("OTEL_EXPORTER_OTLP_ENDPOINT"))
-        return collector(given, self.text("OTEL_EXPORTER_OTLP_HEADERS")) if given else None
+        if not given:
+            return None
+        authority = self._file("OTEL_EXPORTER_OTLP_CERTIFICATE")
+        return collector(given, self.text("OTEL_EXPORTER_OTLP_HEADERS"), authority)
 
     @property
     def url(self) -> str:
@@ -96,8 +100,8 @@ class Edge:
         return Path(text).absolute() if text else None
 
 
-def collector(endpoint: str, headers: str) -> Collector:
-    """The collector that OpenTelemetry's own variables name: OTLP over gRPC."""
+def collector(endpoint: str, headers: str, authority: Path | None) -> Collector:
+    """The collector that OpenTelemetry's own variables name: OTLP over gRPC. Raises StackError."""
     from envoy.settings import Collector
 
     try:
@@ -108,9 +112,15 @@ def collector(endpoint: str, headers: str) -> Collector:
     if host is None or split.scheme not in ("http", "https"):
         hint = "It should look like http://127.0.0.1:4317, and speak OTLP over gRPC."
         raise StackError("envoy", "OTEL_EXPORTER_OTLP_ENDPOINT is not an address", hint)
+    if split.scheme == "https" and authority is None:
+        system = ssl.get_default_verify_paths().cafile or ""
+        if not system:
+            hint = "Name a PEM file of authorities: OTEL_EXPORTER_OTLP_CERTIFICATE."
+            raise StackError("envoy", "this system has no list of authorities for the collector", hint)
+        authority = Path(system)
     pairs = (pair.partition("=") for pair in headers.split(",") if "=" in pair)
     sent = tuple((key.strip().lower(), unquote(value.strip())) for key, _, value in pairs)
-    return Collector(host, port, split.scheme == "https", sent)
+    return Collector(host, port, authority if split.scheme == "https" else None, sent)
 
 
 def edge_settings(edge: Edge, pki: Pki, ports: Mapping[str, int], admin_port: int) -> EdgeSettings:

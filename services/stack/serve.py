@@ -227,7 +227,11 @@ async def _measured(
 
     lag = LoopLag()
     listener = Listener(mesh.metrics_listen, Process([one.counted for one in running], lag, fates).scrape)
-    await listener.start()
+    try:
+        await listener.start()
+    except OSError as error:
+        # Nobody goes without service because nobody can count it.
+        logs.logger("metrics").error("metrics.not_told", address=mesh.metrics_listen, error=error.strerror)
     watching = asyncio.create_task(lag.run())
     try:
         yield

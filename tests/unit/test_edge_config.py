@@ -398,7 +398,7 @@ def test_spans_go_to_the_collector_and_tell_no_person_and_no_query() -> None:
     settings = replace(
         SETTINGS,
         trace_percent=7,
-        collector=Collector("collector.example", 4317, tls=True, headers=(("x-key", "k"),)),
+        collector=Collector("collector.example", 4317, Path("ca.pem"), (("x-key", "k"),)),
     )
     tracing = manager(settings)["tracing"]
     assert tracing["max_path_tag_length"] == 0
@@ -408,4 +408,6 @@ def test_spans_go_to_the_collector_and_tell_no_person_and_no_query() -> None:
     assert provider["grpc_service"]["initial_metadata"] == [{"key": "x-key", "value": "k"}]
     clusters = {cluster["name"]: cluster for cluster in build(settings)["static_resources"]["clusters"]}
     assert clusters["collector"]["type"] == "STRICT_DNS"
-    assert clusters["collector"]["transport_socket"]["typed_config"]["sni"] == "collector.example"
+    tls = clusters["collector"]["transport_socket"]["typed_config"]
+    assert tls["sni"] == "collector.example"
+    assert tls["common_tls_context"]["validation_context"]["trusted_ca"] == {"filename": "ca.pem"}

@@ -97,6 +97,14 @@ def test_a_step_is_below_the_present_span_and_tells_no_text(
     assert not step.events
 
 
+def test_a_log_line_says_the_trace_that_its_work_belongs_to() -> None:
+    assert logs.add_trace(None, "info", {"event": "alone"}) == {"event": "alone"}
+    now = trace.traceparent.set(GIVEN)
+    assert logs.add_trace(None, "info", {"event": "x"})["trace_id"] == GIVEN[3:35]
+    assert logs.add_trace(None, "info", {"event": "x", "trace_id": "its own"})["trace_id"] == "its own"
+    trace.traceparent.reset(now)
+
+
 @pytest.mark.parametrize(("flags", "kept"), [("00", False), ("01", True), ("02", False), ("ff", True)])
 def test_the_flags_of_a_traceparent_say_whether_it_is_kept(flags: str, kept: bool) -> None:
     assert trace.is_kept(GIVEN[:-2] + flags) is kept
