@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from envoy.settings import EdgeSettings, Upstream
-from envoy.typed import EXTENSIONS, Config, extension, socket_address, typed
+from envoy.tracing import collector_cluster
+from envoy.typed import EXTENSIONS, Config, discovery, extension, socket_address, typed
 
 # The edge's own listener, where it fetches the keys that tokens are signed with.
 LOOPBACK = "edge_loopback"
@@ -19,13 +18,14 @@ BUFFER_LIMIT = 65_536
 
 def clusters(settings: EdgeSettings) -> list[Config]:
     upstreams = [*settings.upstreams, *([settings.reflection] if settings.reflection else [])]
-    return [*(_service(settings, upstream) for upstream in upstreams), _loopback(settings)]
+    collector = [collector_cluster(settings.collector)] if settings.collector else []
+    return [*(_service(settings, upstream) for upstream in upstreams), _loopback(settings), *collector]
 
 
 def _service(settings: EdgeSettings, upstream: Upstream) -> Config:
     return {
         "name": upstream.name,
-        "type": _discovery(upstream),
+        "type": discovery(host for host, _ in upstream.addresses),
         "connect_timeout": "1s",
         "lb_policy": "ROUND_ROBIN",
         "per_connection_buffer_limit_bytes": BUFFER_LIMIT,
@@ -38,15 +38,6 @@ def _service(settings: EdgeSettings, upstream: Upstream) -> Config:
         # With every endpoint called ill, trying one beats refusing everybody: the check itself may be late.
         "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
     }
-
-
-def _discovery(upstream: Upstream) -> str:
-    try:
-        for host, _ in upstream.addresses:
-            ipaddress.ip_address(host)
-    except ValueError:
-        return "STRICT_DNS"
-    return "STATIC"
 
 
 def _endpoints(name: str, addresses: tuple[tuple[str, int], ...]) -> Config:

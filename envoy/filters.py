@@ -6,6 +6,7 @@ from envoy.clusters import LOOPBACK
 from envoy.lua import lua_source
 from envoy.routes import BUFFER_FILTER, CORS_FILTER, JWT_FILTER, LUA_FILTER, TRANSCODER_FILTER, public_methods
 from envoy.settings import EdgeSettings
+from envoy.tracing import trace_of_span
 from envoy.typed import Config, extension
 
 PROVIDER = "sampan"
@@ -22,6 +23,7 @@ def http_filters(settings: EdgeSettings) -> list[Config]:
     """
     return [
         extension(CORS_FILTER, "filters.http.cors.v3.Cors"),
+        *([trace_of_span()] if settings.collector else []),
         _lua(settings),
         extension("envoy.filters.http.grpc_web", "filters.http.grpc_web.v3.GrpcWeb"),
         _flood_guard(settings),

@@ -91,6 +91,7 @@ async def build(
         revocations=revocations,
         background=(housekeeping.run, *base.background),
         closers=(to_notification.close, passwords.close, base.close),
+        observed=(*base.observed, to_notification.observe),
     )
 
 

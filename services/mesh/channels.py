@@ -11,20 +11,25 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from services.mesh import trace
 from services.mesh.breaker import Breaker
 from services.mesh.call import current
 from services.mesh.errors import DeadlineExceeded, SampanError, Unavailable
 from services.mesh.ids import uuid7
+from services.mesh.metrics import Gauge
 from services.mesh.policy import Access, Method, method_at
 from services.mesh.refusals import understood
 from services.mesh.settings import ServiceSettings
 from services.mesh.tls import Certificate, Pem, channel_credentials, credentials_of, server_name
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 SUBJECT_HEADER = "x-sampan-subject"
 
@@ -180,6 +185,7 @@ class Peer:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._addresses = tuple(addresses)
+        self._service = service
         self._lasting = LastingChannel(self._addresses, service, settings)
         self._methods: list[Method] = []
         self._channel: grpc.aio.Channel | None = None
@@ -209,6 +215,11 @@ class Peer:
         """A method of many requests and many answers, as an async generator function."""
         return self._many_answers("stream_stream", path, codec)
 
+    async def observe(self) -> list[Gauge]:
+        """Whether it is being left alone."""
+        told = "Whether calls to that service fail at once, since it does not answer."
+        return [Gauge("sampan_breaker_open", told, self.breaker.is_open, (("peer", self._service),))]
+
     async def close(self) -> None:
         """Ends the channel and the calls on it."""
         await self._lasting.close()
@@ -219,15 +230,23 @@ class Peer:
         async def call(request: Any, *, timeout: float | None = None, wait_for_ready: bool = False) -> Any:
             seconds = _time_for(method, timeout)
             target = self._target(arity, path, codec)
+            span = _span(method)
+            reason = "CANCELLED"
             try:
                 answer = await target(
                     _identified(request),
                     timeout=seconds,
-                    metadata=_metadata(method),
+                    metadata=_metadata(method, span),
                     wait_for_ready=wait_for_ready,
                 )
+                reason = ""
             except grpc.aio.AioRpcError as error:
-                raise self._failure(error, method, seconds) from error
+                failure = self._failure(error, method, seconds)
+                reason = failure.reason
+                raise failure from error
+            finally:
+                if span is not None:
+                    trace.end(span, reason)
             self.breaker.succeeded()
             return answer
 
@@ -239,12 +258,20 @@ class Peer:
         async def call(request: Any, *, timeout: float | None = None) -> AsyncIterator[Any]:
             seconds = _time_for(method, timeout)
             target = self._target(arity, path, codec)
+            span = _span(method)
+            reason = ""
             try:
-                async for answer in target(_identified(request), timeout=seconds, metadata=_metadata(method)):
+                metadata = _metadata(method, span)
+                async for answer in target(_identified(request), timeout=seconds, metadata=metadata):
                     self.breaker.succeeded()
                     yield answer
             except grpc.aio.AioRpcError as error:
-                raise self._failure(error, method, seconds) from error
+                failure = self._failure(error, method, seconds)
+                reason = failure.reason
+                raise failure from error
+            finally:
+                if span is not None:
+                    trace.end(span, reason)
 
         return call
 
@@ -293,16 +320,30 @@ def _time_for(method: Method, timeout: float | None) -> float | None:
     return seconds
 
 
-def _metadata(method: Method) -> tuple[tuple[str, str], ...]:
+def _span(method: Method) -> Span | None:
+    """The span of a call, where the trace is kept."""
+    now = trace.here.get()
+    if now is None:
+        return None
+    said = {"rpc.system": "grpc", "rpc.service": method.service, "rpc.method": method.name}
+    return trace.below(now, method.path.removeprefix("/"), trace.CLIENT, said)
+
+
+def _metadata(method: Method, span: Span | None) -> tuple[tuple[str, str], ...]:
     """Who calls in whose name, and as part of which trace."""
     found = []
     call = current.get()
     subject = _acting_for.get()
-    if call is not None:
+    if span is not None:
+        found.append(("traceparent", trace.text_of(span)))
+    elif call is not None:
         came = call.text("traceparent")
         # Whether the trace is kept was said by whoever began it; what was no traceparent says nothing.
         flags = came[-2:] if came[3:35] == call.trace_id else "00"
         found.append(("traceparent", f"00-{call.trace_id}-{secrets.token_hex(8)}-{flags}"))
+    elif going_on := trace.traceparent.get():
+        found.append(("traceparent", going_on))
+    if call is not None:
         if method.access in (Access.USER, Access.ADMIN) and call.user is not None and not subject:
             found.append(("authorization", call.text("authorization")))
         subject = subject or (call.user.id if call.user is not None else call.subject)

@@ -21,11 +21,12 @@ from nats.js.client import JetStreamContext
 from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.typing import FilteringBoundLogger
 
-from services.mesh import faults, inbox
+from services.mesh import faults, inbox, trace
 from services.mesh.bus import BUS_ERRORS, Bus
 from services.mesh.database import Database
 from services.mesh.errors import DeadlineExceeded, SampanError, Unavailable
 from services.mesh.inbox import Received
+from services.mesh.metrics import Gauge
 from services.mesh.settings import MeshSettings
 from services.mesh.subjects import stream_of
 
@@ -44,8 +45,13 @@ _PURGE_SECONDS = 60.0
 _RETRY_SECONDS = 0.5
 # What is being handled when the process is told to stop may take this long to end.
 _DRAIN_SECONDS = 3.0
+_PENDING = "Events that have not had their effect yet."
+_PARKED = "Events that failed too often and wait for an operator."
 # Failures that say nothing about the event.
 _AWAY = (Unavailable, DeadlineExceeded)
+
+
+_SYSTEM = {"messaging.system": "nats"}
 
 
 async def nothing(_: AsyncConnection) -> None:
@@ -71,6 +77,7 @@ class Consumer:
     ) -> None:
         self._service = service
         self._stream = stream_of(context)
+        self._labels = (("stream", self._stream),)
         self._handlers = handlers
         self._bus = bus
         self._database = database
@@ -111,6 +118,20 @@ class Consumer:
             except SampanError as error:
                 self._log.warning("purge.postponed", reason=error.reason)
             await asyncio.sleep(_PURGE_SECONDS)
+
+    async def observe(self) -> list[Gauge]:
+        """How far behind it is. What is away is left out."""
+        figures = []
+        if self._bus.is_connected:
+            with contextlib.suppress(*BUS_ERRORS):
+                info = await self._bus.jetstream.consumer_info(self._stream, self._service)
+                pending = (info.num_pending or 0) + (info.num_ack_pending or 0)
+                figures.append(Gauge("sampan_consumer_pending", _PENDING, pending, self._labels))
+        with contextlib.suppress(SampanError):
+            async with self._database.reading() as connection:
+                parked = await inbox.count_parked(connection)
+            figures.append(Gauge("sampan_consumer_parked", _PARKED, parked, self._labels))
+        return figures
 
     async def _purge(self) -> int:
         async with self._database.transaction() as connection:
@@ -181,8 +202,12 @@ class Consumer:
             await message.term()
             return
         again = message.metadata.num_delivered - 1
-        async with self._in_hand(message):
-            wait = await self._try(event, again=again)
+        given = (message.headers or {}).get("traceparent", "")
+        with trace.continued(given, f"{event.subject} process", trace.CONSUMER, _SYSTEM) as span:
+            async with self._in_hand(message):
+                wait = await self._try(event, again=again)
+            if span is not None:
+                span.set_attribute("sampan.outcome", "done" if wait is None else "tried again")
         if wait is None:
             await message.ack()
         else:

@@ -10,6 +10,7 @@ from services.mesh.bus import Bus
 from services.mesh.consumer import Consumer, Handler
 from services.mesh.database import Database
 from services.mesh.idempotency import Idempotency, Stretch, Sweeper
+from services.mesh.metrics import Observe
 from services.mesh.outbox import Keeper, Outbox
 from services.mesh.relay import Relay
 from services.mesh.settings import DatabaseSettings, MeshSettings
@@ -19,7 +20,7 @@ from services.mesh.vault import Vault
 class Foundation:
     """Parts for a composition root, which asks for those that its service uses.
 
-    `background` grows with each, and is the app's; `close` is the last of its closers.
+    `background` and `observed` grow with each, and are the app's; `close` is the last of its closers.
     """
 
     def __init__(self, name: str, mesh: MeshSettings, settings: DatabaseSettings) -> None:
@@ -32,6 +33,7 @@ class Foundation:
         )
         self.vault = Vault(base64.b64decode(settings.master_key.get_secret_value()))
         self.background: list[Callable[[], Awaitable[None]]] = []
+        self.observed: list[Observe] = [self.database.observe]
         self._name = name
         self._mesh = mesh
         self._settings = settings
@@ -45,7 +47,9 @@ class Foundation:
 
     def outbox(self) -> Outbox:
         """Events of this service, and the relay that publishes them. Without a bus they wait."""
-        self.background.append(Keeper(self.database, self.log, days=self._mesh.outbox_keep_days).run)
+        keeper = Keeper(self.database, self.log, days=self._mesh.outbox_keep_days)
+        self.background.append(keeper.run)
+        self.observed.append(keeper.observe)
         bus = self._connected()
         if bus is None:
             return Outbox(_nobody_to_wake)
@@ -67,6 +71,7 @@ class Foundation:
         if bus is not None:
             consumer = Consumer(self._name, context, handlers, bus, self.database, self._mesh, self.log)
             self.background += [consumer.run, consumer.replay, consumer.purge]
+            self.observed.append(consumer.observe)
 
     async def close(self) -> None:
         """Closes the bus, then the database."""
@@ -79,6 +84,7 @@ class Foundation:
         if self._bus is None and self._settings.nats_url is not None:
             self._bus = Bus(self._settings.nats_url.get_secret_value(), self._name, self.log)
             self.background.append(self._bus.run)
+            self.observed.append(self._bus.observe)
         return self._bus
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class MeshSettings(BaseSettings):
     """Settings of the whole process: SAMPAN_<NAME>."""
 
-    model_config = SettingsConfigDict(env_prefix="SAMPAN_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SAMPAN_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+    )
 
     environment: Literal["development", "production"] = "development"
     # Name and address of every service, as the topology says.
@@ -32,6 +34,13 @@ class MeshSettings(BaseSettings):
     # Calls slower than this many seconds are logged, and one in `log_sample` of the others.
     log_slow_seconds: float = Field(default=0.5, gt=0)
     log_sample: int = Field(default=100, ge=1)
+    # Where the process tells its metrics: host and port; nowhere when empty.
+    metrics_listen: str = ""
+    # The collector of traces: OTLP over gRPC. Without one no span is made.
+    otlp_endpoint: str = Field(
+        default="",
+        validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+    )
     # After NOT_SERVING: seconds that balancers get to notice, and that running calls get to end.
     drain_notice_seconds: float = Field(default=1.5, ge=0)
     drain_grace_seconds: float = Field(default=10.0, ge=0)

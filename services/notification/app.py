@@ -49,6 +49,7 @@ async def build(mesh: MeshSettings, settings: NotificationSettings | None = None
         keys=NoKeys(),
         background=(*base.background, *own),
         closers=(to_identity.close, *(one.close for one in providers.values()), base.close),
+        observed=(*base.observed, to_identity.observe),
     )
 
 

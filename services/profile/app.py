@@ -35,4 +35,5 @@ async def build(
         revocations=identity.revocations,
         background=base.background,
         closers=(to_identity.close, base.close),
+        observed=(*base.observed, to_identity.observe),
     )

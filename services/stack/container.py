@@ -29,6 +29,8 @@ from services.stack.topology import PROCESSES, SERVICES, Process
 VOLUME = Path("/state")
 EDGE_PORT = 8080
 ADMIN_PORT = 9901
+# Where each container tells its metrics, to the others in its network.
+METRICS_PORT = 9464
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - a container's own network
 # The same in every container, so that one address book stands for all.
 PORTS = {name: 7001 + number for number, name in enumerate(SERVICES)}
@@ -153,10 +155,11 @@ def process_environment(
         }
     given = {**environment, **outside(secrets), **own}
     parts = ServiceParts(home, Pki(home / "pki"), Addresses(secrets, PORTS, given), given)
-    made = parts.environment_of({service: f"{EVERYWHERE}:{PORTS[service]}" for service in process.services})
+    listen = {service: f"{EVERYWHERE}:{PORTS[service]}" for service in process.services}
+    made = parts.environment_of(listen, f"{EVERYWHERE}:{METRICS_PORT}")
     peers = {service: [f"{host_of(service)}:{PORTS[service]}"] for service in SERVICES}
     made |= {"SAMPAN_PEERS": json.dumps(peers), "SAMPAN_HOME": str(VOLUME / "files")}
-    return {name: value for name, value in made.items() if name.startswith("SAMPAN_")}
+    return {name: value for name, value in made.items() if name.startswith(("SAMPAN_", "OTEL_"))}
 
 
 def migrate(volume: Path, environment: Mapping[str, str]) -> None:

@@ -31,6 +31,11 @@ def replica_key(service: str, replica: int) -> str:
     return service if replica == 0 else f"{service}/{replica}"
 
 
+def metrics_key(part: str) -> str:
+    """The name under which the port is remembered where a process tells its metrics."""
+    return f"metrics/{part}"
+
+
 def chosen(environment: Mapping[str, str]) -> tuple[Process, ...]:
     """The processes that this environment wants. Raises StackError."""
     try:
@@ -40,6 +45,13 @@ def chosen(environment: Mapping[str, str]) -> tuple[Process, ...]:
 
 
 def port_names(of: Iterable[Process] = PROCESSES) -> list[str]:
+    return [
+        *(metrics_key(part) for process in of for part in process.parts),
+        *_service_ports(of),
+    ]
+
+
+def _service_ports(of: Iterable[Process]) -> list[str]:
     return [
         replica_key(service, replica)
         for process in of
@@ -79,7 +91,7 @@ class ServiceParts:
         return Part(
             name=name,
             command=(*binaries.dies_with_parent("INT"), *serve_command(name, process.services)),
-            environment=self.environment_of(listen),
+            environment=self.environment_of(listen, f"{LOOPBACK}:{self.addresses.ports[metrics_key(name)]}"),
             folder=ROOT,
             announces=True,
             # The edge is gone when services are stopped, so nobody needs notice: finish calls and end.
@@ -87,9 +99,12 @@ class ServiceParts:
             attempts=2,
         )
 
-    def environment_of(self, listen: Mapping[str, str]) -> dict[str, str]:
-        """The whole environment of a process that runs the services in `listen` at those addresses."""
-        made = self._common()
+    def environment_of(self, listen: Mapping[str, str], metrics: str = "") -> dict[str, str]:
+        """The whole environment of a process that runs the services in `listen` at those addresses.
+
+        It tells its metrics at `metrics`, if that is an address.
+        """
+        made = self._common() | {"SAMPAN_METRICS_LISTEN": metrics}
         for service, address in listen.items():
             made.update(self._own(service, address))
         passed = {name: value for name, value in self.environment.items() if is_passed(name)}

@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Mapping
 
 from services.stack import ports as loopback
 from services.stack.addresses import OUTSIDE, Addresses
+from services.stack.endpoints import ADMIN
 from services.stack.envoy_part import PORT, Edge, edge_ready, envoy_part
 from services.stack.errors import StackError
 from services.stack.home import Home
@@ -23,7 +24,6 @@ from services.stack.service_parts import ServiceParts, chosen, port_names
 from services.stack.supervisor import Progress, Report, Supervisor, end_leftovers, together
 from services.stack.topology import SERVERS, SERVICES
 
-ADMIN = "envoy/admin"
 # Seconds between looks at the certificates.
 RENEWAL_PERIOD = 3_600.0
 

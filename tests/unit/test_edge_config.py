@@ -19,6 +19,7 @@ from envoy.generate import EdgeSettings, Upstream, build, render, render_secret
 from envoy.local_replies import GRPC_DOORS, NO_TRACE, causes
 from envoy.lua import FOREIGN, lua_source
 from envoy.routes import BUFFER_FILTER, JWT_FILTER, NOWHERE, TRANSCODER_FILTER
+from envoy.settings import Collector
 from sampan.common.v1 import error_reason_pb2
 from sampan.options.v1 import policy_pb2
 from services.mesh import errors
@@ -400,3 +401,27 @@ def test_lua_knows_every_reason_of_the_edge_and_every_bare_status() -> None:
 
 def test_yaml_is_the_same_configuration() -> None:
     assert yaml.safe_load(render(SETTINGS)) == build(SETTINGS)
+
+
+def test_no_span_is_made_where_there_is_no_collector() -> None:
+    assert "tracing" not in manager()
+    assert "collector" not in {cluster["name"] for cluster in build(SETTINGS)["static_resources"]["clusters"]}
+
+
+def test_spans_go_to_the_collector_and_tell_no_person_and_no_query() -> None:
+    settings = replace(
+        SETTINGS,
+        trace_percent=7,
+        collector=Collector("collector.example", 4317, Path("ca.pem"), (("x-key", "k"),)),
+    )
+    tracing = manager(settings)["tracing"]
+    assert tracing["max_path_tag_length"] == 0
+    assert {tag["tag"] for tag in tracing["custom_tags"]} == {"peer.address", "user_agent"}
+    provider = tracing["provider"]["typed_config"]
+    assert provider["sampler"]["typed_config"]["sampling_percentage"]["numerator"] == 7
+    assert provider["grpc_service"]["initial_metadata"] == [{"key": "x-key", "value": "k"}]
+    clusters = {cluster["name"]: cluster for cluster in build(settings)["static_resources"]["clusters"]}
+    assert clusters["collector"]["type"] == "STRICT_DNS"
+    tls = clusters["collector"]["transport_socket"]["typed_config"]
+    assert tls["sni"] == "collector.example"
+    assert tls["common_tls_context"]["validation_context"]["trusted_ca"] == {"filename": "ca.pem"}
