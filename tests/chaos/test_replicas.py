@@ -20,8 +20,8 @@ from services.stack.pki import EDGE
 from services.stack.service_parts import replica_key
 from services.stack.topology import SERVICES
 from tests.conftest import shared_stack
-from tests.support.certificates import renew, serial_on_disk, serial_served
 from tests.support import parts
+from tests.support.certificates import renew, serial_on_disk, serial_served
 from tests.support.clients import Clients, Person
 from tests.support.stack import Stack
 from tests.support.waiting import until
