@@ -8,6 +8,8 @@ from envoy.typed import EXTENSIONS, Config, discovery, extension, socket_address
 
 # The edge's own listener, where it fetches the keys that tokens are signed with.
 LOOPBACK = "edge_loopback"
+# The name of the edge's own certificate.
+SECRET = "edge_certificate"  # noqa: S105 - a name
 
 STREAM_WINDOW = 65_536
 CONNECTION_WINDOW = 1_048_576
@@ -51,16 +53,32 @@ def _mtls(settings: EdgeSettings, server_name: str) -> Config:
         common_tls_context={
             "alpn_protocols": ["h2"],
             "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-            "tls_certificates": [
+            "tls_certificate_sds_secret_configs": [
                 {
-                    "certificate_chain": {"filename": str(settings.cert_file)},
-                    "private_key": {"filename": str(settings.key_file)},
+                    "name": SECRET,
+                    "sds_config": {
+                        "resource_api_version": "V3",
+                        "path_config_source": {"path": str(settings.secret_file)},
+                    },
                 }
             ],
             "validation_context": {
                 "trusted_ca": {"filename": str(settings.ca_file)},
                 "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": server_name}}],
             },
+        },
+    )
+
+
+def secret(settings: EdgeSettings) -> Config:
+    """The edge's own certificate, read again whenever a file is put into its folder."""
+    return typed(
+        EXTENSIONS + "transport_sockets.tls.v3.Secret",
+        name=SECRET,
+        tls_certificate={
+            "certificate_chain": {"filename": str(settings.cert_file)},
+            "private_key": {"filename": str(settings.key_file)},
+            "watched_directory": {"path": str(settings.cert_file.parent)},
         },
     )
 

@@ -33,7 +33,8 @@ class EdgeSettings:
     """Everything that differs between two edges. Sizes are bytes, rates are per second.
 
     `descriptors` is read here and by Envoy. `ca_file`, `cert_file` and `key_file` are for mTLS with the
-    services; `tls_cert_file` and `tls_key_file` for the listener, which speaks plain text without them.
+    services; `secret_file` holds what `render_secret` says, by which Envoy follows when they are renewed;
+    `tls_cert_file` and `tls_key_file` for the listener, which speaks plain text without them.
     `cors_origins` are regular expressions (RE2) that must match the whole Origin. `trusted_hops` is how many
     proxies in front of the edge write a true X-Forwarded-For; with 0 nobody's is believed.
     `flood_per_second` guards the edge as a whole; limits per person and address are the services'.
@@ -50,6 +51,7 @@ class EdgeSettings:
     ca_file: Path
     cert_file: Path
     key_file: Path
+    secret_file: Path
     reflection: Upstream | None = None
     issuer: str = "sampan"
     audience: str = "sampan"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import json
 import math
 import secrets
@@ -24,7 +26,7 @@ from services.mesh.metrics import Gauge
 from services.mesh.policy import Access, Method, method_at
 from services.mesh.refusals import understood
 from services.mesh.settings import ServiceSettings
-from services.mesh.tls import channel_credentials, server_name
+from services.mesh.tls import Certificate, Pem, channel_credentials, credentials_of, server_name
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -41,6 +43,9 @@ _RETRY = {
 }
 # Room for what a dying replica had in hand; a service that is away is not flooded with tries.
 _THROTTLING = {"maxTokens": 400, "tokenRatio": 0.5}
+
+# What was begun before the certificate was renewed has this many seconds to end.
+_LEAVE_SECONDS = 3600.0
 
 # A callee that had at least this many seconds, or all that the contract gives, should have answered.
 _ENOUGH = 1.0
@@ -68,7 +73,11 @@ def _method_config(method: Method) -> dict[str, Any]:
 
 
 def channel(
-    addresses: Sequence[str], service: str, settings: ServiceSettings, methods: Iterable[Method] = ()
+    addresses: Sequence[str],
+    service: str,
+    settings: ServiceSettings,
+    methods: Iterable[Method] = (),
+    credentials: grpc.ChannelCredentials | None = None,
 ) -> grpc.aio.Channel:
     """A bare channel to a service, under the certificate of the one whose settings these are.
 
@@ -77,7 +86,7 @@ def channel(
     """
     return grpc.aio.secure_channel(
         target(addresses),
-        channel_credentials(settings.tls_cert, settings.tls_key, settings.tls_ca),
+        credentials or channel_credentials(settings.tls_cert, settings.tls_key, settings.tls_ca),
         options=(
             ("grpc.ssl_target_name_override", server_name(service)),
             ("grpc.service_config", service_config(methods)),
@@ -94,6 +103,47 @@ def target(addresses: Sequence[str]) -> str:
     if len(addresses) == 1 and not addresses[0].rpartition(":")[0].replace(".", "").isdigit():
         return f"dns:///{addresses[0]}"
     return f"ipv4:{','.join(addresses)}"
+
+
+class LastingChannel:
+    """A channel for as long as the process lives: it is opened anew when the certificate was renewed."""
+
+    def __init__(self, addresses: Sequence[str], service: str, settings: ServiceSettings) -> None:
+        self._addresses = addresses
+        self._service = service
+        self._settings = settings
+        self._certificate: Certificate | None = None
+        self._pem: Pem | None = None
+        self._channel: grpc.aio.Channel | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    def current(self, methods: Iterable[Method] = ()) -> grpc.aio.Channel:
+        """The channel for a new call, the same as long as the certificate is. Calls on an old one go on."""
+        if self._certificate is None:
+            settings = self._settings
+            self._certificate = Certificate(settings.tls_cert, settings.tls_key, settings.tls_ca)
+        pem = self._certificate.current()
+        if self._channel is None or pem is not self._pem:
+            if self._channel is not None:
+                self._leave(self._channel)
+            self._pem = pem
+            self._channel = channel(
+                self._addresses, self._service, self._settings, methods, credentials_of(pem)
+            )
+        return self._channel
+
+    async def close(self) -> None:
+        """Ends the channel and the calls on it."""
+        for task in self._leaving:
+            task.cancel()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
+        if self._channel is not None:
+            await self._channel.close(None)
+
+    def _leave(self, old: grpc.aio.Channel) -> None:
+        task = asyncio.create_task(old.close(_LEAVE_SECONDS), context=contextvars.Context())
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
 
 
 async def is_serving(opened: grpc.aio.Channel, timeout: float) -> bool:
@@ -136,7 +186,7 @@ class Peer:
     ) -> None:
         self._addresses = tuple(addresses)
         self._service = service
-        self._settings = settings
+        self._lasting = LastingChannel(self._addresses, service, settings)
         self._methods: list[Method] = []
         self._channel: grpc.aio.Channel | None = None
         self._targets: dict[str, Any] = {}
@@ -172,8 +222,7 @@ class Peer:
 
     async def close(self) -> None:
         """Ends the channel and the calls on it."""
-        if self._channel is not None:
-            await self._channel.close(None)
+        await self._lasting.close()
 
     def _one_answer(self, arity: str, path: str, codec: dict[str, Any]) -> Callable[..., Any]:
         method = self._known(path)
@@ -238,8 +287,9 @@ class Peer:
         if not self._addresses:
             raise Unavailable
         self.breaker.enter()
-        if self._channel is None:
-            self._channel = channel(self._addresses, self._service, self._settings, self._methods)
+        opened = self._lasting.current(self._methods)
+        if opened is not self._channel:
+            self._channel, self._targets = opened, {}
         if path not in self._targets:
             self._targets[path] = getattr(self._channel, arity)(path, **codec)
         return self._targets[path]

@@ -90,12 +90,19 @@ class ServiceSettings(BaseSettings):
     tls_ca: Path
     # One request, in bytes.
     max_request_bytes: int = Field(default=1_048_576, ge=1024)
-    database_url: SecretStr | None = None
+    redis_url: SecretStr | None = None
+    nats_url: SecretStr | None = None
+
+
+class DatabaseSettings(ServiceSettings):
+    """Settings that every service with a database has, besides."""
+
+    database_url: SecretStr
+    # 32 bytes in base64; everything that the service encrypts, or hashes with a key, hangs on it.
+    master_key: SecretStr
     # Connections to the database, at most.
     database_pool: int = Field(default=8, ge=1, le=100)
     # Seconds to wait for a connection or for the server to answer one statement.
     database_timeout: float = Field(default=4.0, gt=0)
     # How long the answer to a `request_id` is remembered.
     idempotency_keep_hours: int = Field(default=48, ge=24, le=24 * 366)
-    redis_url: SecretStr | None = None
-    nats_url: SecretStr | None = None

@@ -82,10 +82,10 @@ class Child:
         return True
 
     async def replace(self) -> None:
-        """Ends the process in good order and returns when `keep` has brought up the next."""
+        """Lets the process drain and returns when `keep` has brought up the next."""
         if self._run is not None:
             self.serving.clear()
-            await self._run.stop()
+            await self._run.drain()
             await self.serving.wait()
 
     async def stop(self) -> None:

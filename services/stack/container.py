@@ -96,7 +96,7 @@ def copy_identity(pki: Pki, name: str, folder: Path) -> None:
 
 def write_edge(pki: Pki, folder: Path, environment: Mapping[str, str]) -> None:
     """The same edge as on one machine, with the containers' names for addresses."""
-    from envoy.generate import render
+    from envoy.generate import render, render_secret
 
     given = {**environment, "SAMPAN_EDGE_HOST": EVERYWHERE, "SAMPAN_EDGE_PORT": str(EDGE_PORT)}
     made = edge_settings(Edge(given), pki, PORTS, ADMIN_PORT)
@@ -115,7 +115,9 @@ def write_edge(pki: Pki, folder: Path, environment: Mapping[str, str]) -> None:
         ca_file=folder / "ca.crt",
         cert_file=folder / f"{EDGE}.crt",
         key_file=folder / f"{EDGE}.key",
+        secret_file=folder / f"{EDGE}.yaml",
     )
+    write_private(settings.secret_file, render_secret(settings))
     write_private(folder / "envoy.yaml", render(settings))
 
 

@@ -140,6 +140,7 @@ def edge_settings(edge: Edge, pki: Pki, ports: Mapping[str, int], admin_port: in
         ca_file=identity.ca,
         cert_file=identity.certificate,
         key_file=identity.key,
+        secret_file=identity.key.with_name("edge.yaml"),
         reflection=upstream(REFLECTS, places[REFLECTS], (), "reflection") if reflects else None,
         issuer=edge.text("SAMPAN_TOKEN_ISSUER", "sampan"),
         audience=edge.text("SAMPAN_TOKEN_AUDIENCE", "sampan"),
@@ -177,8 +178,9 @@ def envoy_part(
     settings = edge_settings(edge, pki, ports, admin_port)
 
     def prepare() -> None:
-        from envoy.generate import render
+        from envoy.generate import render, render_secret
 
+        write_private(settings.secret_file, render_secret(settings))
         write_private(path, render(settings))
 
     async def answers() -> bool:

@@ -29,7 +29,7 @@ from services.mesh.ratelimit_shared import SharedRateLimiter
 from services.mesh.revocation import Revocations
 from services.mesh.server import Server
 from services.mesh.settings import MeshSettings
-from services.mesh.tls import server_credentials
+from services.mesh.tls import Certificate, server_credentials
 from services.stack.topology import SERVICES
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Running:
         self.server = Server(
             name=app.name,
             listen=settings.listen,
-            credentials=server_credentials(settings.tls_cert, settings.tls_key, settings.tls_ca),
+            credentials=server_credentials(Certificate(settings.tls_cert, settings.tls_key, settings.tls_ca)),
             chain=chain,
             servicers=app.servicers,
             log=log,
@@ -241,13 +241,17 @@ async def _measured(
 
 
 async def _start(services: Sequence[str], mesh: MeshSettings, spans: Spans | None) -> list[Running]:
-    """One after another: a service may need one that stands before it."""
-    running = []
-    for name in services:
-        tracer = spans.tracer(name) if spans else None
-        one = Running(await BUILDERS[name](mesh), mesh, tracer)
-        await one.start()
-        running.append(one)
+    """One after another: a service may need one that stands before it. Cancelled, it stops what has begun."""
+    running: list[Running] = []
+    try:
+        for name in services:
+            tracer = spans.tracer(name) if spans else None
+            running.append(Running(await BUILDERS[name](mesh), mesh, tracer))
+            await running[-1].start()
+    except BaseException:
+        # A gRPC server that is only dropped can keep the process from ending.
+        await asyncio.gather(*(one.stop(notice=0.0, grace=0.0) for one in running), return_exceptions=True)
+        raise
     return running
 
 

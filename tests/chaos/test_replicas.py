@@ -8,13 +8,17 @@ import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import httpx
 import pytest
 
 from sampan.identity.v1 import account_pb2
+from services.stack.pki import EDGE
 from services.stack.service_parts import replica_key
+from services.stack.topology import SERVICES
 from tests.conftest import shared_stack
+from tests.support.certificates import renew, serial_on_disk, serial_served
 from tests.support.clients import Clients, Person
 from tests.support.stack import Stack
 from tests.support.waiting import until
@@ -128,6 +132,37 @@ async def test_each_replica_stopped_in_turn_under_load_fails_no_call(pair: Stack
     journal = (pair.home / "logs" / "supervisor.log").read_text()
     for part in REPLICAS:
         assert f'"{part}"' in journal
+
+
+async def test_certificates_renewed_under_load_are_taken_up_and_fail_no_call(
+    pair: Stack, people: Clients
+) -> None:
+    person = await people.register()
+    load = load_on(people, person)
+    pids = {part: running.pid for part, running in pair.state.parts.items()}
+    renew(pair.pki, *SERVICES, EDGE)
+    for number in (0, 1):
+        address = f"127.0.0.1:{pair.state.ports[replica_key('identity', number)]}"
+        served = partial(serial_served, address, "web", pair.pki)
+        await until(served, serial_on_disk(pair.pki, "identity"), within=30)
+    await until(lambda: edge_serials(pair), {serial_on_disk(pair.pki, EDGE)}, within=30)
+    before = load.seen.total()
+
+    async def went_on() -> bool:
+        return load.seen.total() > before + 200
+
+    await until(went_on, True, within=60)
+    seen = await load.end()
+    assert set(seen) == {"rest", "grpc", "grpc_web", "register"}, seen
+    assert {part: running.pid for part, running in pair.state.parts.items()} == pids
+
+
+async def edge_serials(pair: Stack) -> set[int]:
+    """Serial numbers of the certificates under which the edge connects to services."""
+    url = f"http://127.0.0.1:{pair.state.ports['envoy/admin']}/certs"
+    async with httpx.AsyncClient() as client:
+        found = (await client.get(url)).json()["certificates"]
+    return {int(one["serial_number"], 16) for each in found for one in each["cert_chain"]}
 
 
 async def test_a_frozen_redis_holds_no_call_up(pair: Stack, people: Clients) -> None:

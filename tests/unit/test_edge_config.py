@@ -15,7 +15,7 @@ from google.protobuf import descriptor_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from envoy.contract import Binding, read_methods
-from envoy.generate import EdgeSettings, Upstream, build, render
+from envoy.generate import EdgeSettings, Upstream, build, render, render_secret
 from envoy.local_replies import GRPC_DOORS, NO_TRACE, causes
 from envoy.lua import FOREIGN, lua_source
 from envoy.routes import BUFFER_FILTER, JWT_FILTER, NOWHERE, TRANSCODER_FILTER
@@ -47,6 +47,7 @@ SETTINGS = EdgeSettings(
     ca_file=Path("ca.pem"),
     cert_file=Path("edge.pem"),
     key_file=Path("edge.key"),
+    secret_file=Path("edge.yaml"),
 )
 WITH_PROBE = replace(SETTINGS, upstreams=(*SETTINGS.upstreams, upstream("probe", (PROBE,))))
 
@@ -348,6 +349,18 @@ def test_services_are_reached_over_mtls_by_name() -> None:
     assert names == [{"san_type": "DNS", "matcher": {"exact": "identity.sampan.internal"}}]
     assert len(cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]) == 2
     assert cluster["type"] == "STATIC"
+
+
+def test_the_edge_s_own_certificate_is_read_from_a_folder_that_is_watched() -> None:
+    settings = replace(SETTINGS, cert_file=Path("/pki/edge.crt"), secret_file=Path("/pki/edge.yaml"))
+    cluster = build(settings)["static_resources"]["clusters"][0]
+    context = cluster["transport_socket"]["typed_config"]["common_tls_context"]
+    (named,) = context["tls_certificate_sds_secret_configs"]
+    assert named["sds_config"]["path_config_source"] == {"path": "/pki/edge.yaml"}
+    (secret,) = yaml.safe_load(render_secret(settings))["resources"]
+    assert secret["name"] == named["name"]
+    assert secret["tls_certificate"]["certificate_chain"] == {"filename": "/pki/edge.crt"}
+    assert secret["tls_certificate"]["watched_directory"] == {"path": "/pki"}
 
 
 def test_named_hosts_are_resolved() -> None:

@@ -20,6 +20,7 @@ from services.stack.errors import StackError
 from services.stack.home import Home, Running, State
 from services.stack.logfile import LogFile
 from services.stack.part import Part, inherited
+from services.stack.pipe import Pipe
 from services.stack.spawn import Exit
 from services.stack.supervisor import Progress, Supervisor, end_leftovers, is_same
 
@@ -157,6 +158,43 @@ async def test_stages_are_stopped_in_order(tmp_path: Path) -> None:
     await made.stop([["third"], ["second"]])
     assert order.read_text().split() == ["third", "second", "first"]
     assert home.load_state().parts == {}
+
+
+class NextOwner:
+    """Hears the end of a pipe, and has another file opened under its descriptor at once."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.took = asyncio.Event()
+
+    def heard(self, data: bytes) -> None:
+        """Nothing is written."""
+
+    def ended(self) -> None:
+        """The descriptor is free."""
+        taken = os.open(os.devnull, os.O_RDONLY)
+        if taken != self.descriptor:
+            os.dup2(taken, self.descriptor)
+            os.close(taken)
+        self.took.set()
+
+
+@pytest.mark.parametrize("by_the_writer", [True, False])
+async def test_the_descriptor_of_a_pipe_is_closed_once(*, by_the_writer: bool) -> None:
+    reading, writing = os.pipe()
+    owner = NextOwner(reading)
+    pipe = Pipe(reading, owner)
+    if by_the_writer:
+        os.close(writing)
+    else:
+        pipe.close()
+        os.close(writing)
+    async with asyncio.timeout(10):
+        await owner.took.wait()
+    pipe.close()
+    del pipe
+    await asyncio.sleep(0)
+    os.close(reading)
 
 
 async def test_progress_is_told_for_each_part(tmp_path: Path) -> None:

@@ -105,6 +105,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     `request_id`, send the same request again: it has one effect.
     Sample: {"reason":"OUTCOME_UNKNOWN","detail":"whether it was done is not known: send it again with the same request_id"}
     """
+    ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 21
+    """429 RESOURCE_EXHAUSTED. More is waiting to be stored than the service keeps in its queue. Nothing was done; send it
+    again after `Retry-After`.
+    Sample: {"reason":"OVERLOADED","detail":"too much is waiting: try again in a moment"}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons that any method may answer with, in `google.rpc.ErrorInfo.reason` and in the `reason` of problem+json,
@@ -194,5 +199,10 @@ ERROR_REASON_OUTCOME_UNKNOWN: ErrorReason.ValueType  # 20
 """503 UNAVAILABLE. The database was lost while it was told to keep the change; whether it did is not known. With a
 `request_id`, send the same request again: it has one effect.
 Sample: {"reason":"OUTCOME_UNKNOWN","detail":"whether it was done is not known: send it again with the same request_id"}
+"""
+ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 21
+"""429 RESOURCE_EXHAUSTED. More is waiting to be stored than the service keeps in its queue. Nothing was done; send it
+again after `Retry-After`.
+Sample: {"reason":"OVERLOADED","detail":"too much is waiting: try again in a moment"}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
