@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 import nats.errors
@@ -203,13 +204,29 @@ class Consumer:
         again = message.metadata.num_delivered - 1
         given = (message.headers or {}).get("traceparent", "")
         with trace.continued(given, f"{event.subject} process", trace.CONSUMER, _SYSTEM) as span:
-            wait = await self._try(event, again=again)
+            async with self._in_hand(message):
+                wait = await self._try(event, again=again)
             if span is not None:
                 span.set_attribute("sampan.outcome", "done" if wait is None else "tried again")
         if wait is None:
             await message.ack()
         else:
             await message.nak(delay=wait)
+
+    @asynccontextmanager
+    async def _in_hand(self, message: Msg) -> AsyncIterator[None]:
+        """Keeps an event from being delivered again as long as this process lives and works on it."""
+        telling = asyncio.ensure_future(self._tell(message))
+        try:
+            yield
+        finally:
+            telling.cancel()
+
+    async def _tell(self, message: Msg) -> None:
+        while True:
+            await asyncio.sleep(self._mesh.event_ack_seconds / 3)
+            with contextlib.suppress(*BUS_ERRORS):
+                await message.in_progress()
 
     async def _try(self, event: Received, *, again: int) -> float | None:
         """Has an event its effect, or parks it: None. Otherwise the seconds after which to try once more."""
@@ -234,7 +251,7 @@ class Consumer:
         async with self._database.transaction() as connection:
             if await inbox.is_recorded(connection, event.id):
                 return
-        async with asyncio.timeout(self._mesh.event_ack_seconds * 0.8):
+        async with asyncio.timeout(self._mesh.event_handle_seconds):
             effect = await self._handlers[event.subject](event)
         async with self._database.transaction() as connection:
             if not await inbox.record(connection, event.id):

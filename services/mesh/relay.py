@@ -36,7 +36,14 @@ BATCH = 1000
 LOOK_SECONDS = 30.0
 # Two equal ids within this time are one in the stream, too.
 DUPLICATES_SECONDS = 120.0
-_DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+# InternalClientError: what asyncpg says of a connection that was cut while its last answer was still unread.
+_DATABASE_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 
 _UNPUBLISHED = """
 SELECT position, id, created_at, subject, aggregate_id, aggregate_version, payload, traceparent

@@ -54,8 +54,11 @@ class MeshSettings(BaseSettings):
     event_stream_replicas: int = Field(default=1, ge=1, le=5)
     # How often a relay looks for what other processes wrote, and for the lock; its own process wakes it.
     relay_poll_seconds: float = Field(default=1.0, gt=0, le=60)
-    # An event that nobody acknowledged for this long is delivered again.
-    event_ack_seconds: float = Field(default=10.0, ge=1, le=300)
+    # An event of whose consumer nothing was heard for this long is delivered again. Who works on one says so
+    # three times as often.
+    event_ack_seconds: float = Field(default=3.0, ge=1, le=300)
+    # A handler may take this long to learn what an event means; then it has failed.
+    event_handle_seconds: float = Field(default=8.0, gt=0, le=300)
     # Tries before an event is parked, and the waits between them, which double up to the ceiling.
     event_tries: int = Field(default=5, ge=1, le=100)
     event_retry_first_seconds: float = Field(default=0.5, gt=0)

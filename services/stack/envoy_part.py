@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -177,11 +178,18 @@ def envoy_part(
     path = home.run / "envoy.yaml"
     settings = edge_settings(edge, pki, ports, admin_port)
 
+    @cache
+    def configuration() -> str:
+        """Made once: an edge that is started again must not wait for it."""
+        from envoy.generate import render
+
+        return render(settings)
+
     def prepare() -> None:
-        from envoy.generate import render, render_secret
+        from envoy.generate import render_secret
 
         write_private(settings.secret_file, render_secret(settings))
-        write_private(path, render(settings))
+        write_private(path, configuration())
 
     async def answers() -> bool:
         status, _ = await http.get(LOOPBACK, admin_port, "/ready")

@@ -291,7 +291,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"sampan serve: setting {error.title}.{name}: {wrong['msg']}", file=sys.stderr)
         return 2
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

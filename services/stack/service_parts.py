@@ -143,7 +143,7 @@ def is_passed(name: str) -> bool:
 
 
 def serve_command(name: str, services: tuple[str, ...]) -> tuple[str, ...]:
-    return (sys.executable, "-m", "services.stack.serve", "--process", name, *services)
+    return (sys.executable, "-m", "services.stack.process", "--process", name, *services)
 
 
 def bytecode_cache(home: Home) -> Path:

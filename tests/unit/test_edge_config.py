@@ -188,10 +188,11 @@ def test_uploads_of_many_messages_are_not_buffered() -> None:
 
 
 @pytest.mark.parametrize("path", PUBLIC)
-def test_only_safe_methods_are_sent_again_after_unavailable(path: str) -> None:
+def test_only_safe_methods_are_sent_again_after_unavailable_or_a_cut_connection(path: str) -> None:
     retry_on = route_for("POST", path)["route"]["retry_policy"]["retry_on"].split(",")
     assert {"connect-failure", "refused-stream"} <= set(retry_on)
-    assert ("unavailable" in retry_on) == (policy(PUBLIC[path]).retry == policy_pb2.RETRY_SAFE)
+    safe = policy(PUBLIC[path]).retry == policy_pb2.RETRY_SAFE
+    assert ({"unavailable", "reset"} & set(retry_on)) == ({"unavailable", "reset"} if safe else set())
 
 
 def test_reflection_is_public_and_only_there_when_set() -> None:

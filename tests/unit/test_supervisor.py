@@ -62,18 +62,28 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_backoff_doubles_to_its_ceiling() -> None:
-    backoff = Backoff(first=0.05, ceiling=2.0, settled=10)
-    delays = [backoff.after(1.0) for _ in range(8)]
+def test_what_never_serves_is_tried_at_doubling_intervals_up_to_a_ceiling() -> None:
+    backoff = Backoff(first=0.05, ceiling=2.0)
+    delays = [backoff.failed() for _ in range(8)]
     assert delays == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
 
 
-def test_backoff_begins_anew_after_a_settled_run() -> None:
-    backoff = Backoff(first=0.05, ceiling=2.0, settled=10)
+def test_what_served_comes_back_at_once_however_often_it_dies() -> None:
+    backoff = Backoff(first=0.05, ceiling=2.0, young=0.5)
+    assert [backoff.served(1.0) for _ in range(30)] == [0.05] * 30
+
+
+def test_what_dies_of_its_first_calls_does_not_spin() -> None:
+    backoff = Backoff(first=0.05, ceiling=2.0, young=0.5)
+    assert [backoff.served(served) for served in (0.0, 0.2, 0.45)] == pytest.approx([0.5, 0.3, 0.05])
+
+
+def test_having_served_makes_failures_before_forgotten() -> None:
+    backoff = Backoff(first=0.05, ceiling=2.0)
     for _ in range(5):
-        backoff.after(9.9)
-    assert backoff.after(10.0) == 0.05
-    assert backoff.after(1.0) == 0.1
+        backoff.failed()
+    backoff.served(1.0)
+    assert backoff.failed() == 0.05
 
 
 async def test_what_is_killed_comes_back_and_the_journal_says_why(supervisor: Supervisor) -> None:
@@ -95,8 +105,9 @@ async def test_what_keeps_dying_is_tried_at_growing_intervals(supervisor: Superv
     marker.touch()
     os.kill(supervisor.children["part"].pid, signal.SIGTERM)
     deaths = lambda: [entry for entry in journal(supervisor) if entry["event"] == "died"]  # noqa: E731
-    await until(lambda: len(deaths()) >= 3)
-    waits = [entry["restart_in_ms"] for entry in deaths()[:3]]
+    await until(lambda: len(deaths()) >= 4)
+    # The first one served.
+    waits = [entry["restart_in_ms"] for entry in deaths()[1:4]]
     assert waits == sorted(set(waits))
     assert deaths()[1]["reason"] == "exit code 7"
     marker.unlink()
