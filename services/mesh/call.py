@@ -49,10 +49,12 @@ class Call:
         "user",
     )
 
-    def __init__(self, method: Method, counted: MethodCalls, metadata: dict[str, str | bytes]) -> None:
+    def __init__(
+        self, method: Method, metadata: dict[str, str | bytes], counted: MethodCalls | None = None
+    ) -> None:
         self.method = method
-        # Where its end is counted, once.
-        self.counted = counted
+        # Where its end is counted, once; a call outside of a chain counts for itself.
+        self.counted = counted or MethodCalls(method.path, streams=False)
         self.has_ended = False
         # Where its trace is kept.
         self.span: Span | None = None

@@ -185,7 +185,7 @@ class Chain:
 
     async def enter(self, method: Method, counted: MethodCalls, context: Context) -> Call:
         """Runs the steps. Answers with an error itself when one of them refuses."""
-        call = Call(method, counted, dict(context.invocation_metadata() or ()))
+        call = Call(method, dict(context.invocation_metadata() or ()), counted)
         call.started = time.perf_counter()
         counted.begun += 1
         call.runs_until(context.time_remaining())

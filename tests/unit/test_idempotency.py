@@ -11,7 +11,6 @@ from sampan.identity.v1 import identity_service_pb2 as pb
 from sampan.notification.v1 import notification_internal_service_pb2 as notification
 from services.mesh.call import Call, User
 from services.mesh.idempotency import Idempotency, Key
-from services.mesh.metrics import MethodCalls
 from services.mesh.policy import service_methods
 
 ID = "0190A5F0-7B3C-7000-8000-00000000abcd"
@@ -28,7 +27,7 @@ IDEMPOTENCY = Idempotency(bytes(32), stretch)
 
 
 def call_of(method: str, service: str = IDENTITY, user: str = "", caller: str = "edge") -> Call:
-    call = Call(service_methods(service)[method], MethodCalls(method, streams=False), {})
+    call = Call(service_methods(service)[method], {})
     call.caller = caller
     if user:
         call.user = User(user, "session", "token", frozenset(), 0.0)
