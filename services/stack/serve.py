@@ -147,9 +147,7 @@ class Running:
     async def stop(self, *, notice: float, grace: float) -> None:
         """Drains the server, ends background work, closes what the service opened."""
         await self.server.stop(notice=notice, grace=grace)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _end(self._tasks)
         if self._shared is not None:
             await self._shared.close()
         for close in self._app.closers:
@@ -168,6 +166,15 @@ class Running:
         if not task.cancelled():
             self._log.error("background.ended", exc_info=task.exception())
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancels tasks until they have ended: what is just connecting may swallow the first time (nats-py does)."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=0.2)
 
 
 async def serve(services: Sequence[str], mesh: MeshSettings) -> None:
