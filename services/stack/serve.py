@@ -169,7 +169,7 @@ class Running:
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancels tasks until they have ended: what is just connecting may swallow the first time (nats-py does)."""
+    """Cancels tasks until they have ended: one that is just connecting may swallow it, as nats-py does."""
     left = set(tasks)
     while left:
         for task in left:
