@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from envoy.settings import EdgeSettings, Upstream
-from envoy.typed import EXTENSIONS, Config, extension, socket_address, typed
+from envoy.tracing import collector_cluster
+from envoy.typed import EXTENSIONS, Config, discovery, extension, socket_address, typed
 
 # The edge's own listener, where it fetches the keys that tokens are signed with.
 LOOPBACK = "edge_loopback"
+# The name of the edge's own certificate.
+SECRET = "edge_certificate"  # noqa: S105 - a name
 
 STREAM_WINDOW = 65_536
 CONNECTION_WINDOW = 1_048_576
@@ -22,10 +23,12 @@ HTTP2 = {
 
 def clusters(settings: EdgeSettings) -> list[Config]:
     upstreams = [*settings.upstreams, *([settings.reflection] if settings.reflection else [])]
+    collector = [collector_cluster(settings.collector)] if settings.collector else []
     return [
         *(_service(settings, upstream) for upstream in upstreams),
         *(_sockets(settings, sockets.upstream) for sockets in settings.websockets),
         _loopback(settings),
+        *collector,
     ]
 
 
@@ -51,7 +54,7 @@ def _sockets(settings: EdgeSettings, upstream: Upstream) -> Config:
 def _reached(settings: EdgeSettings, upstream: Upstream, protocol: str) -> Config:
     return {
         "name": upstream.name,
-        "type": _discovery(upstream),
+        "type": discovery(host for host, _ in upstream.addresses),
         "connect_timeout": "1s",
         "lb_policy": "ROUND_ROBIN",
         "per_connection_buffer_limit_bytes": BUFFER_LIMIT,
@@ -61,15 +64,6 @@ def _reached(settings: EdgeSettings, upstream: Upstream, protocol: str) -> Confi
         # With every endpoint called ill, trying one beats refusing everybody: the check itself may be late.
         "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
     }
-
-
-def _discovery(upstream: Upstream) -> str:
-    try:
-        for host, _ in upstream.addresses:
-            ipaddress.ip_address(host)
-    except ValueError:
-        return "STRICT_DNS"
-    return "STATIC"
 
 
 def _endpoints(name: str, addresses: tuple[tuple[str, int], ...]) -> Config:
@@ -85,16 +79,32 @@ def _mtls(settings: EdgeSettings, server_name: str, protocol: str) -> Config:
         common_tls_context={
             "alpn_protocols": [protocol],
             "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-            "tls_certificates": [
+            "tls_certificate_sds_secret_configs": [
                 {
-                    "certificate_chain": {"filename": str(settings.cert_file)},
-                    "private_key": {"filename": str(settings.key_file)},
+                    "name": SECRET,
+                    "sds_config": {
+                        "resource_api_version": "V3",
+                        "path_config_source": {"path": str(settings.secret_file)},
+                    },
                 }
             ],
             "validation_context": {
                 "trusted_ca": {"filename": str(settings.ca_file)},
                 "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": server_name}}],
             },
+        },
+    )
+
+
+def secret(settings: EdgeSettings) -> Config:
+    """The edge's own certificate, read again whenever a file is put into its folder."""
+    return typed(
+        EXTENSIONS + "transport_sockets.tls.v3.Secret",
+        name=SECRET,
+        tls_certificate={
+            "certificate_chain": {"filename": str(settings.cert_file)},
+            "private_key": {"filename": str(settings.key_file)},
+            "watched_directory": {"path": str(settings.cert_file.parent)},
         },
     )
 

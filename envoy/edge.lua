@@ -55,6 +55,12 @@ end
 -- Keeps a caller's trace id when it is a W3C one, else makes it from the request id. Whether the trace is
 -- kept is decided here, whatever the caller asks for.
 local function start_trace(headers)
+  local spanned = headers:get("x-sampan-trace") or ""
+  if #spanned == 32 then
+    -- The edge's own span is in that trace; the router writes the traceparent that follows from it.
+    headers:remove("x-sampan-trace")
+    return spanned
+  end
   local sent = headers:get("traceparent") or ""
   local trace, parent = sent:match("^00%-([0-9a-f]+)%-([0-9a-f]+)%-[0-9a-f][0-9a-f]$")
   if trace == nil or #trace ~= 32 or #parent ~= 16 or trace:find("^0+$") or parent:find("^0+$") then

@@ -15,6 +15,7 @@ from envoy.routes import (
     transcoder_config,
 )
 from envoy.settings import EdgeSettings
+from envoy.tracing import trace_of_span
 from envoy.typed import Config, extension
 
 PROVIDER = "sampan"
@@ -29,6 +30,7 @@ def http_filters(settings: EdgeSettings) -> list[Config]:
     """
     return [
         extension(CORS_FILTER, "filters.http.cors.v3.Cors"),
+        *([trace_of_span()] if settings.collector else []),
         _lua(settings),
         extension(GRPC_WEB_FILTER, "filters.http.grpc_web.v3.GrpcWeb"),
         _flood_guard(settings),

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import yaml
 
-from envoy.clusters import clusters
+from envoy.clusters import clusters, secret
 from envoy.listener import listener
 from envoy.settings import EdgeSettings, Upstream
 from envoy.typed import Config, extension, socket_address
 
-__all__ = ["EdgeSettings", "Upstream", "build", "render"]
+__all__ = ["EdgeSettings", "Upstream", "build", "render", "render_secret"]
 
 
 def build(settings: EdgeSettings) -> Config:
     """Envoy's bootstrap configuration. Reads the descriptor set and nothing else."""
     return {
+        # Envoy takes no configuration of files that change without knowing who it is.
+        "node": {"id": "edge", "cluster": "edge"},
         "admin": {"address": socket_address(settings.admin_host, settings.admin_port)},
         "overload_manager": {"resource_monitors": [_connection_limit(settings.max_connections)]},
         "static_resources": {"listeners": [listener(settings)], "clusters": clusters(settings)},
@@ -24,6 +26,11 @@ def build(settings: EdgeSettings) -> Config:
 def render(settings: EdgeSettings) -> str:
     """The same as YAML, for `envoy --config-path`."""
     return yaml.dump(build(settings), Dumper=_PlainDumper, sort_keys=False, width=110)
+
+
+def render_secret(settings: EdgeSettings) -> str:
+    """What belongs into `settings.secret_file`."""
+    return yaml.dump({"resources": [secret(settings)]}, Dumper=_PlainDumper, sort_keys=False, width=110)
 
 
 class _PlainDumper(yaml.SafeDumper):

@@ -7,6 +7,7 @@ from envoy.filters import http_filters
 from envoy.local_replies import local_reply_config
 from envoy.routes import route_config
 from envoy.settings import EdgeSettings
+from envoy.tracing import tracing
 from envoy.typed import EXTENSIONS, Config, extension, socket_address, typed
 
 # What only the mesh itself may say.
@@ -58,6 +59,7 @@ def _http_connection_manager(settings: EdgeSettings) -> Config:
         http_filters=http_filters(settings),
         local_reply_config=local_reply_config(settings),
         access_log=[_access_log(settings)],
+        **(tracing(settings, settings.collector) if settings.collector else {}),
         **_trust(settings),
         **_paths(),
         **_limits(),

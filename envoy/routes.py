@@ -137,10 +137,13 @@ def _grpc_timeout(deadline: float) -> str:
 
 
 def _retry_policy(method: Method) -> Config:
-    """Mutations are sent again only when they surely never reached a service."""
+    """Mutations are sent again only when they surely never reached a service.
+
+    What may be repeated also is when a replica died over it.
+    """
     retry_on = "connect-failure,refused-stream"
     return {
-        "retry_on": f"{retry_on},unavailable" if method.retry_safe else retry_on,
+        "retry_on": f"{retry_on},unavailable,reset" if method.retry_safe else retry_on,
         "num_retries": 2,
         # Another replica, when there is one.
         "retry_host_predicate": [

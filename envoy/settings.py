@@ -27,15 +27,27 @@ class WebSockets:
 
 
 @dataclass(frozen=True, slots=True)
+class Collector:
+    """Where spans go, as OTLP over gRPC; over TLS where there is an authority to trust."""
+
+    host: str
+    port: int
+    ca_file: Path | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class EdgeSettings:
     """Everything that differs between two edges. Sizes are bytes, rates are per second.
 
     `descriptors` is read here and by Envoy. `ca_file`, `cert_file` and `key_file` are for mTLS with the
-    services; `tls_cert_file` and `tls_key_file` for the listener, which speaks plain text without them.
+    services; `secret_file` holds what `render_secret` says, by which Envoy follows when they are renewed;
+    `tls_cert_file` and `tls_key_file` for the listener, which speaks plain text without them.
     `cors_origins` are regular expressions (RE2) that must match the whole Origin. `trusted_hops` is how many
     proxies in front of the edge write a true X-Forwarded-For; with 0 nobody's is believed.
     `flood_per_second` guards the edge as a whole; limits per person and address are the services'.
-    Without `access_log` the log goes to stdout. `trace_percent` is the share of calls whose trace is kept.
+    Without `access_log` the log goes to stdout. `trace_percent` is the share of calls whose trace is kept;
+    where it is kept is `collector`, and without one nowhere.
     """
 
     listen_host: str
@@ -47,6 +59,7 @@ class EdgeSettings:
     ca_file: Path
     cert_file: Path
     key_file: Path
+    secret_file: Path
     reflection: Upstream | None = None
     websockets: tuple[WebSockets, ...] = ()
     issuer: str = "sampan"
@@ -57,6 +70,7 @@ class EdgeSettings:
     flood_per_second: int = 5_000
     max_connections: int = 120_000
     trace_percent: int = 1
+    collector: Collector | None = None
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     access_log: Path | None = None

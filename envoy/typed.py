@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Iterable
 from typing import Any
 
 Config = dict[str, Any]
@@ -30,3 +32,13 @@ def socket_address(host: str, port: int) -> Config:
 
 def set_header(name: str, value: str) -> Config:
     return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+
+
+def discovery(hosts: Iterable[str]) -> str:
+    """How a cluster finds addresses: numbers are taken as they are, names are looked up."""
+    try:
+        for host in hosts:
+            ipaddress.ip_address(host)
+    except ValueError:
+        return "STRICT_DNS"
+    return "STATIC"

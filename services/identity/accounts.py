@@ -50,7 +50,7 @@ class Accounts:
             raise UsernameTaken
         person = self._people.new(account_id)
         await repository.insert_person_key(connection, account_id, person.wrapped)
-        sealed = [person.seal(one) for one in identifiers]
+        sealed = [self._people.seal(person, one) for one in identifiers]
         await repository.insert_identifiers(connection, account_id, sealed, proven_at)
         await self._events.account_created(connection, account_id, moment(self._clock()))
         return account_id

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-
-from structlog.typing import FilteringBoundLogger
 
 from services.identity import repository_sessions
 from services.identity.accounts import Accounts
@@ -24,15 +21,12 @@ from services.identity.servicer_internal import IdentityInternalServicer
 from services.identity.sessions import Sessions
 from services.identity.settings import IdentitySettings
 from services.identity.tokens import TokenIssuer
-from services.mesh import logs
 from services.mesh.app import App
-from services.mesh.bus import Bus
 from services.mesh.channels import Peer
 from services.mesh.clock import Clock, system_clock
 from services.mesh.database import Database
-from services.mesh.idempotency import Idempotency, Sweeper
-from services.mesh.outbox import Keeper, Outbox
-from services.mesh.relay import Relay
+from services.mesh.foundation import Foundation
+from services.mesh.idempotency import Idempotency
 from services.mesh.revocation import Fetch, Revocation
 from services.mesh.settings import MeshSettings
 from services.mesh.vault import Vault
@@ -49,35 +43,20 @@ async def build(
     Raises Unavailable when its database cannot be reached.
     """
     settings = settings or IdentitySettings()
-    database = Database(
-        settings.database_url.get_secret_value(),
-        pool=settings.database_pool,
-        timeout=settings.database_timeout,
-        name="identity",
-    )
-    vault = Vault(base64.b64decode(settings.master_key.get_secret_value()))
+    base = Foundation("identity", mesh, settings)
     passwords = _passwords(settings)
-    people = People(vault)
-    keys = _keys(database, vault, settings, clock)
+    idempotency = base.idempotency(passwords.stretch)
+    keys = _keys(base, idempotency, settings, clock)
     await keys.load()
-    idempotency = Idempotency(vault.derive("idempotency"), passwords.stretch)
-    log = logs.logger("identity")
-    bus = Bus(settings.nats_url.get_secret_value(), "identity", log) if settings.nats_url else None
-    relay = _relay(bus, mesh, settings, log) if bus else None
-    events = Events(Outbox(relay.wake if relay else _nobody_to_wake))
-    sessions = Sessions(
-        database,
-        people,
-        _issuer(keys, vault, mesh, settings),
-        idempotency,
-        events,
-        refresh_life=timedelta(seconds=settings.refresh_token_seconds),
-        retry_window=timedelta(seconds=settings.refresh_retry_seconds),
-        clock=clock,
-    )
+    to_notification = Peer(mesh.peers.get("notification", ()), "notification", settings)
+    revocations = _revocations(base.database)
+    people = People(base.vault)
+    events = Events(base.outbox())
     accounts = Accounts(people, events, clock)
+    issuer = _issuer(keys, base.vault, mesh, settings)
+    sessions = _sessions(base.database, people, issuer, idempotency, events, settings, clock)
     service = IdentityService(
-        database,
+        base.database,
         passwords,
         people,
         accounts,
@@ -85,10 +64,9 @@ async def build(
         idempotency,
         claims_tried=settings.unproven_claims_tried,
     )
-    to_notification = Peer(mesh.peers.get("notification", ()), "notification", settings)
     codes = Codes(
-        database,
-        vault,
+        base.database,
+        base.vault,
         people,
         accounts,
         passwords,
@@ -97,21 +75,7 @@ async def build(
         sender or NotificationSender(to_notification),
         _code_limits(settings),
     )
-    revocations = _revocations(database)
-    housekeeping = Housekeeping(database, keys, log, interval=settings.housekeeping_seconds)
-    sweeper = Sweeper(database, settings.idempotency_keep_hours, log)
-    keeper = Keeper(database, log, days=mesh.outbox_keep_days)
-    background: list[Callable[[], Awaitable[None]]] = [housekeeping.run, sweeper.run, keeper.run]
-    if bus and relay:
-        background += [bus.run, relay.run]
-
-    async def close() -> None:
-        await to_notification.close()
-        passwords.close()
-        if bus:
-            await bus.close()
-        await database.close()
-
+    housekeeping = Housekeeping(base.database, keys, base.log, interval=settings.housekeeping_seconds)
     return App(
         name="identity",
         settings=settings,
@@ -120,23 +84,15 @@ async def build(
                 service, sessions, codes, keys, idempotency
             ),
             "sampan.identity.v1.IdentityInternalService": IdentityInternalServicer(
-                service, Contacts(database, people), keys, revocations
+                service, Contacts(base.database, people), keys, revocations, idempotency
             ),
         },
         keys=keys,
         revocations=revocations,
-        background=background,
-        closers=(close,),
+        background=(housekeeping.run, *base.background),
+        closers=(to_notification.close, passwords.close, base.close),
+        observed=(*base.observed, to_notification.observe),
     )
-
-
-def _nobody_to_wake() -> None:
-    """Without a bus, events wait in the outbox."""
-
-
-def _relay(bus: Bus, mesh: MeshSettings, settings: IdentitySettings, log: FilteringBoundLogger) -> Relay:
-    url = settings.database_url.get_secret_value()
-    return Relay(url, "identity", bus, mesh, log, timeout=settings.database_timeout)
 
 
 def _passwords(settings: IdentitySettings) -> Passwords:
@@ -148,10 +104,11 @@ def _passwords(settings: IdentitySettings) -> Passwords:
     )
 
 
-def _keys(database: Database, vault: Vault, settings: IdentitySettings, clock: Clock) -> KeyRing:
+def _keys(base: Foundation, idempotency: Idempotency, settings: IdentitySettings, clock: Clock) -> KeyRing:
     return KeyRing(
-        database,
-        vault,
+        base.database,
+        base.vault,
+        idempotency,
         clock,
         notice=timedelta(seconds=settings.key_notice_seconds),
         token_life=timedelta(seconds=settings.access_token_seconds),
@@ -165,6 +122,27 @@ def _issuer(keys: KeyRing, vault: Vault, mesh: MeshSettings, settings: IdentityS
         issuer=mesh.token_issuer,
         audience=mesh.token_audience,
         access_seconds=settings.access_token_seconds,
+    )
+
+
+def _sessions(
+    database: Database,
+    people: People,
+    issuer: TokenIssuer,
+    idempotency: Idempotency,
+    events: Events,
+    settings: IdentitySettings,
+    clock: Clock,
+) -> Sessions:
+    return Sessions(
+        database,
+        people,
+        issuer,
+        idempotency,
+        events,
+        refresh_life=timedelta(seconds=settings.refresh_token_seconds),
+        retry_window=timedelta(seconds=settings.refresh_retry_seconds),
+        clock=clock,
     )
 
 

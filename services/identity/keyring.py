@@ -13,6 +13,7 @@ from services.identity import repository
 from services.identity.repository import StoredKey
 from services.mesh.clock import Clock, moment
 from services.mesh.database import Database
+from services.mesh.idempotency import Idempotency, Key
 from services.mesh.vault import Vault, seal, unseal
 
 # An unknown key id asks the database again, but not more often than this, in seconds.
@@ -47,9 +48,17 @@ class KeyRing:
     """
 
     def __init__(
-        self, database: Database, vault: Vault, clock: Clock, *, notice: timedelta, token_life: timedelta
+        self,
+        database: Database,
+        vault: Vault,
+        idempotency: Idempotency,
+        clock: Clock,
+        *,
+        notice: timedelta,
+        token_life: timedelta,
     ) -> None:
         self._database = database
+        self._idempotency = idempotency
         self._key_id = vault.key_id
         self._sealing = vault.derive("signing-keys")
         self._clock = clock
@@ -71,14 +80,23 @@ class KeyRing:
         self._keys = tuple(self._open(key) for key in stored)
         self._loaded_at = self._clock()
 
-    async def rotate(self) -> SigningKey:
-        """Makes a key that is published now and signs after the notice. Raises Unavailable."""
+    async def rotate(self, key: Key | None = None) -> SigningKey:
+        """Makes a key that is published now and signs after the notice. Raises Unavailable.
+
+        A repeated request is answered with the key that the first one made.
+        """
         made = self._make(moment(self._clock()) + self._notice)
-        async with self._database.transaction() as connection:
-            await repository.lock_signing_keys(connection)
-            await repository.insert_signing_key(connection, made)
+        kid = made.kid
+        async with self._database.transaction("rotate_keys") as connection:
+            known = await self._idempotency.claim(connection, key)
+            if known is None:
+                await repository.lock_signing_keys(connection)
+                await repository.insert_signing_key(connection, made)
+                await self._idempotency.keep(connection, key, kid.encode())
+            else:
+                kid = known.decode()
         await self.load()
-        return self._open(made)
+        return next(one for one in self._keys if one.kid == kid)
 
     @property
     def newest(self) -> SigningKey:

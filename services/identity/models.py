@@ -99,8 +99,15 @@ sessions = Table(
     Column("device", Text, nullable=False, server_default=""),
     # The `request_id` of the last refresh: a retry with it gets the same pair.
     Column("last_request_id", UUID(as_uuid=True)),
-    Index("sessions_device_idx", "account_id", "device"),
     Index("sessions_account_idx", "account_id", postgresql_where=text("ended_at IS NULL")),
+)
+
+# What each account has said of its devices when it signed in.
+devices = Table(
+    "devices",
+    metadata,
+    Column("account_id", UUID(as_uuid=True), ForeignKey("accounts.id"), primary_key=True),
+    Column("device", Text, primary_key=True),
 )
 
 signing_keys = Table(

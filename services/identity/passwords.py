@@ -69,6 +69,6 @@ class Passwords:
         except (VerificationError, InvalidHashError):
             return False
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Ends the threads."""
         self._pool.shutdown(wait=False)

@@ -7,10 +7,11 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.identity.domain import Session
-from services.identity.models import revocation_head, revocations, sessions
+from services.identity.models import devices, revocation_head, revocations, sessions
 from services.mesh.revocation import Revocation
 
 _FIELDS = (
@@ -43,15 +44,26 @@ async def session_by_id(connection: AsyncConnection, session_id: UUID) -> Sessio
     return None if row is None else _session(row)
 
 
-async def devices_of(connection: AsyncConnection, account_id: UUID, device: str) -> tuple[bool, bool]:
-    """Whether an account has ever had a session, and one that said the same of its device."""
-    mine = select(sessions.c.id).where(sessions.c.account_id == account_id)
+async def add_device(connection: AsyncConnection, account_id: UUID, device: str) -> tuple[bool, bool]:
+    """Keeps what an account said of its device; returns whether it had any before, and whether this one.
+
+    Of several at once one adds it: the others wait for its transaction, and find the device known.
+    """
+    added = (
+        upsert(devices)
+        .values(account_id=account_id, device=device)
+        .on_conflict_do_nothing()
+        .returning(devices.c.device)
+        .cte("added")
+    )
+    # Read as of the statement's beginning, so without the row that it adds.
+    before = select(devices.c.device).where(devices.c.account_id == account_id)
     row = (
         await connection.execute(
-            select(mine.exists().label("any"), mine.where(sessions.c.device == device).exists().label("same"))
+            select(before.exists().label("any"), (~select(added).exists()).label("same"))
         )
     ).one()
-    return row.any, row.same
+    return row.any or row.same, row.same
 
 
 async def device_of(connection: AsyncConnection, account_id: UUID, session_id: UUID) -> str | None:

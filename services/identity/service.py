@@ -131,14 +131,22 @@ class IdentityService:
             await repository.set_password_hash(connection, account_id, hashed)
             await self._sessions.end_all(connection, account_id, but=session_id)
 
-    async def set_role(self, user: str, role: str, *, granted: bool) -> tuple[UUID, tuple[str, ...]]:
-        """Gives or takes a role by user name or id, and ends the person's sessions. Raises NotFound."""
-        async with self._database.transaction() as connection:
+    async def set_role(
+        self, user: str, role: str, *, granted: bool, key: Key | None = None
+    ) -> tuple[UUID, tuple[str, ...]]:
+        """Gives or takes a role by user name or id, and ends the person's sessions. Raises NotFound.
+
+        A repeated request changes nothing and is answered with the roles as they are now.
+        """
+        async with self._database.transaction("set_role") as connection:
+            repeated = await self._idempotency.claim(connection, key) is not None
             stored = await repository.account_by_username(connection, normal_username(user))
             if stored is None and (account_id := _uuid(user)) is not None:
                 stored = await repository.account_by_id(connection, account_id)
             if stored is None:
                 raise NotFound("there is no such person: give the user name or the id")
+            if repeated:
+                return stored.row.id, tuple(stored.row.roles)
             roles = await repository.set_role(connection, stored.row.id, role, granted=granted)
             await self._sessions.end_all(connection, stored.row.id)
         return stored.row.id, roles

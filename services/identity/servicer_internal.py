@@ -10,6 +10,7 @@ from services.identity.domain import IdentifierKind
 from services.identity.keyring import KeyRing
 from services.identity.service import IdentityService
 from services.mesh.call import Call
+from services.mesh.idempotency import Idempotency
 from services.mesh.revocation import Fetch
 
 _CHANNELS = {IdentifierKind.PHONE: "sms", IdentifierKind.EMAIL: "email"}
@@ -19,12 +20,18 @@ class IdentityInternalServicer:
     """Implements sampan.identity.v1.IdentityInternalService."""
 
     def __init__(
-        self, service: IdentityService, contacts: Contacts, keys: KeyRing, revocations: Fetch
+        self,
+        service: IdentityService,
+        contacts: Contacts,
+        keys: KeyRing,
+        revocations: Fetch,
+        idempotency: Idempotency,
     ) -> None:
         self._service = service
         self._contacts = contacts
         self._keys = keys
         self._revocations = revocations
+        self._key = idempotency.key
 
     async def ListRevocations(
         self, request: pb.ListRevocationsRequest, _: Call
@@ -35,8 +42,10 @@ class IdentityInternalServicer:
             shown.until.FromNanoseconds(int(one.until * 1e9))
         return answer
 
-    async def SetRole(self, request: pb.SetRoleRequest, _: Call) -> pb.SetRoleResponse:
-        user_id, roles = await self._service.set_role(request.user, request.role, granted=request.granted)
+    async def SetRole(self, request: pb.SetRoleRequest, call: Call) -> pb.SetRoleResponse:
+        user_id, roles = await self._service.set_role(
+            request.user, request.role, granted=request.granted, key=await self._key(request, call)
+        )
         return pb.SetRoleResponse(user_id=str(user_id), roles=roles)
 
     async def GetContact(self, request: pb.GetContactRequest, _: Call) -> pb.GetContactResponse:
@@ -46,8 +55,8 @@ class IdentityInternalServicer:
         channel = _CHANNELS[found.identifier.kind]
         return pb.GetContactResponse(channel=channel, to=found.identifier.value, device=found.device)
 
-    async def RotateKeys(self, _: pb.RotateKeysRequest, __: Call) -> pb.RotateKeysResponse:
-        key = await self._keys.rotate()
+    async def RotateKeys(self, request: pb.RotateKeysRequest, call: Call) -> pb.RotateKeysResponse:
+        key = await self._keys.rotate(await self._key(request, call))
         answer = pb.RotateKeysResponse(kid=key.kid)
         answer.active_from.FromDatetime(key.active_from)
         return answer

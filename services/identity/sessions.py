@@ -108,7 +108,7 @@ class Sessions:
             created_at=now,
             device=device[:MAX_DEVICE],
         )
-        before, device_known = await repository_sessions.devices_of(connection, account_id, session.device)
+        before, device_known = await repository_sessions.add_device(connection, account_id, session.device)
         await repository_sessions.insert_session(connection, session)
         await self._idempotency.keep(connection, key, session.id.bytes)
         await self._events.session_created(connection, session, first=not before, device_known=device_known)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from services.mesh.settings import ServiceSettings
+from services.mesh.settings import DatabaseSettings
 
 
-class IdentitySettings(ServiceSettings):
+class IdentitySettings(DatabaseSettings):
     """Times in seconds."""
 
     model_config = SettingsConfigDict(
         env_prefix="SAMPAN_IDENTITY_", env_file=".env", extra="ignore", frozen=True
     )
 
-    database_url: SecretStr
-    # 32 bytes in base64; everything that is encrypted or hashed with a key here hangs on it.
-    master_key: SecretStr
     access_token_seconds: int = Field(default=900, ge=30, le=86_400)
     refresh_token_seconds: int = Field(default=7 * 86_400, ge=60)
     # argon2id; the defaults are the first recommendation of OWASP.

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from services.mesh.auth import Keys
+from services.mesh.metrics import Observe
 from services.mesh.revocation import Fetch, nothing_revoked
 from services.mesh.settings import ServiceSettings
 
@@ -20,7 +21,7 @@ class App:
     `servicers` maps full names of protobuf services to what implements them; `keys` says where it finds the
     public keys of access tokens and `revocations` which sessions have ended; `foreign` holds handlers of
     contracts that are not ours, which run without the chain; `background` runs as long as the server does;
-    `closers` run in order when it has stopped.
+    `closers` run in order when it has stopped; `observed` are asked for figures at every scrape.
     """
 
     name: str
@@ -31,3 +32,4 @@ class App:
     foreign: Sequence[grpc.GenericRpcHandler[Any, Any]] = ()
     background: Sequence[Callable[[], Awaitable[None]]] = ()
     closers: Sequence[Callable[[], Awaitable[None]]] = field(default=())
+    observed: Sequence[Observe] = ()

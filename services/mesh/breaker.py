@@ -21,6 +21,11 @@ class Breaker:
         self._first = 0.0
         self._next_try = 0.0
 
+    @property
+    def is_open(self) -> bool:
+        """Whether calls fail at once."""
+        return self._failures >= self._limit
+
     def enter(self) -> None:
         """Lets a call through. Raises Unavailable while open."""
         if self._failures < self._limit:

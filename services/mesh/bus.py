@@ -11,6 +11,7 @@ from nats.aio.client import Client
 from nats.js.client import JetStreamContext
 from structlog.typing import FilteringBoundLogger
 
+from services.mesh.metrics import Gauge
 from services.mesh.subjects import inbox_of
 
 # Seconds between two tries to reach the server, and to wait for what the server must answer.
@@ -44,6 +45,10 @@ class Bus:
     def subscriptions(self) -> int:
         """How many the server keeps for this connection."""
         return len(self._client._subs)
+
+    async def observe(self) -> list[Gauge]:
+        """Whether it is connected."""
+        return [Gauge("sampan_bus_connected", "Whether NATS is there.", self.is_connected)]
 
     @property
     def jetstream(self) -> JetStreamContext:

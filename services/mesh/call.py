@@ -5,9 +5,14 @@ from __future__ import annotations
 import math
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from services.mesh.errors import TokenMissing
+from services.mesh.metrics import MethodCalls
 from services.mesh.policy import Method
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +32,32 @@ class Call:
     __slots__ = (
         "address",
         "caller",
+        "counted",
         "created_location",
         "ends",
+        "has_ended",
         "headers",
         "http_code",
         "limit",
         "metadata",
         "method",
         "path",
+        "span",
         "started",
         "subject",
         "trace_id",
         "user",
     )
 
-    def __init__(self, method: Method, metadata: dict[str, str | bytes]) -> None:
+    def __init__(
+        self, method: Method, metadata: dict[str, str | bytes], counted: MethodCalls | None = None
+    ) -> None:
         self.method = method
+        # Where its end is counted, once; a call outside of a chain counts for itself.
+        self.counted = counted or MethodCalls(method.path, streams=False)
+        self.has_ended = False
+        # Where its trace is kept.
+        self.span: Span | None = None
         self.metadata = metadata
         # Name in the client certificate of who calls: `edge` or a service.
         self.caller = ""

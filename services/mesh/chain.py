@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 import protovalidate
@@ -34,14 +34,17 @@ from services.mesh.errors import (
     Violation,
     status_of,
 )
+from services.mesh.metrics import CANCELLED, OK, Calls, MethodCalls
 from services.mesh.policy import Access, Method, RateLimit, Scope
 from services.mesh.ratelimit import Limiter
 from services.mesh.tls import EDGE, NOT_SERVICES, caller_name
 
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
 Context = grpc.aio.ServicerContext[Any, Any]
 Step = Callable[[Call, Context], Awaitable[None] | None]
 
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _SUBJECT = re.compile(r"[\x21-\x7e]{1,128}")
 _REQUEST_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -58,6 +61,7 @@ class Chain:
         max_request_bytes: int,
         slow_seconds: float = 0.5,
         sample: int = 100,
+        tracer: Tracer | None = None,
     ) -> None:
         self._verifier = verifier
         self._limiter = limiter
@@ -65,6 +69,9 @@ class Chain:
         self._max_request_bytes = max_request_bytes
         self._slow_seconds = slow_seconds
         self._share_logged = 1 / sample
+        # Without one no span is made, whatever callers say.
+        self._tracer = tracer
+        self.calls = Calls()
         self._deadlines = Deadlines()
         self._validator = protovalidate.Validator()
         # The order matters: policy before tokens, so that a method without a policy says so to everybody;
@@ -83,10 +90,12 @@ class Chain:
 
     def _trace(self, call: Call, _: Context) -> None:
         given = call.text("traceparent")
-        found = _TRACEPARENT.fullmatch(given)
+        found = trace.TRACEPARENT.fullmatch(given)
         if found:
             trace.traceparent.set(given)
             call.trace_id = found.group(1)
+            if self._tracer is not None and trace.is_kept(given):
+                self._begin_span(self._tracer, call, given)
             return
         request_id = call.text("x-request-id")
         if _REQUEST_ID.fullmatch(request_id):
@@ -94,6 +103,12 @@ class Chain:
         else:
             # Not a secret, only unlike others.
             call.trace_id = f"{random.getrandbits(128):032x}"
+
+    def _begin_span(self, tracer: Tracer, call: Call, given: str) -> None:
+        method = call.method
+        said = {"rpc.system": "grpc", "rpc.service": method.service, "rpc.method": method.name}
+        call.span = trace.begin(tracer, given, call.counted.method, trace.SERVER, said)
+        trace.enter(tracer, call.span)
 
     def _caller(self, call: Call, context: Context) -> None:
         call.caller = caller_name(context.auth_context())
@@ -168,10 +183,11 @@ class Chain:
 
     # Around a call.
 
-    async def enter(self, method: Method, context: Context) -> Call:
+    async def enter(self, method: Method, counted: MethodCalls, context: Context) -> Call:
         """Runs the steps. Answers with an error itself when one of them refuses."""
-        call = Call(method, dict(context.invocation_metadata() or ()))
+        call = Call(method, dict(context.invocation_metadata() or ()), counted)
         call.started = time.perf_counter()
+        counted.begun += 1
         call.runs_until(context.time_remaining())
         current.set(call)
         try:
@@ -181,6 +197,9 @@ class Chain:
                     await waiting
         except SampanError as error:
             await self.fail(call, context, error)
+        except BaseException as error:
+            self.gave_up(call, error)
+            raise
         return call
 
     async def leave(self, call: Call, context: Context) -> None:
@@ -193,13 +212,20 @@ class Chain:
                 headers.append(("location", call.created_location))
             await context.send_initial_metadata(tuple(headers))
         seconds = time.perf_counter() - call.started
+        if call.span is not None or call.counted.streams:
+            self._ended(call, OK, "ok", seconds)
+        else:
+            call.counted.ok.add(seconds)
         if seconds > self._slow_seconds or random.random() < self._share_logged:  # noqa: S311 - a sample
             self._access(call, "OK", seconds)
 
     async def fail(self, call: Call, context: Context, error: BaseException) -> NoReturn:
         """Ends the call with an error that its caller may see."""
         shown = self._shown(call, error)
-        self._access(call, shown.reason, time.perf_counter() - call.started)
+        seconds = time.perf_counter() - call.started
+        outcome = "failed" if status_of(type(shown)).http >= 500 else "refused"
+        self._ended(call, shown.reason, outcome, seconds)
+        self._access(call, shown.reason, seconds)
         trailing: list[tuple[str, str | bytes]] = [
             ("grpc-status-details-bin", problem.rpc_status(shown, call.trace_id).SerializeToString())
         ]
@@ -207,6 +233,25 @@ class Chain:
             trailing += problem.rest_headers(shown, call.trace_id, call.path)
         await context.abort(status_of(type(shown)).code, shown.detail, tuple(trailing))
         raise AssertionError("abort raises")
+
+    def gave_up(self, call: Call, error: BaseException) -> None:
+        """Notes the end of a call to which nobody listens any more, or which broke in our own hands."""
+        if not call.has_ended:
+            reason = Internal.reason if isinstance(error, Exception) else CANCELLED
+            outcome = "failed" if isinstance(error, Exception) else "refused"
+            self._ended(call, reason, outcome, time.perf_counter() - call.started)
+
+    def _ended(self, call: Call, reason: str, outcome: str, seconds: float) -> None:
+        """Counts a call and ends its span."""
+        call.has_ended = True
+        counted, span = call.counted, call.span
+        kept_in = "" if span is None else call.trace_id
+        if reason != OK or counted.streams:
+            counted.ended(reason, outcome, seconds, kept_in)
+        else:
+            counted.ok.add_kept(seconds, kept_in)
+        if span is not None:
+            trace.end(span, reason if outcome == "failed" else "", sampan__reason=reason)
 
     def _shown(self, call: Call, error: BaseException) -> SampanError:
         if isinstance(error, SampanError):
@@ -272,9 +317,17 @@ def _input(chain: Chain, method: Method, raw: Any) -> Any:
     return requests()
 
 
+def _counted(chain: Chain, method: Method) -> MethodCalls:
+    # What a stranger makes up is in no contract and has no service: it must not grow our memory.
+    path = method.path if method.service else ""
+    return chain.calls.of(path, streams=method.server_streaming or method.client_streaming)
+
+
 def _unary(chain: Chain, method: Method, handler: Handler) -> Handler:
+    counted = _counted(chain, method)
+
     async def run(raw: Any, context: Context) -> bytes:
-        call = await chain.enter(method, context)
+        call = await chain.enter(method, counted, context)
         try:
             with chain.until(call.limit):
                 response: Message = await handler(_input(chain, method, raw), call)
@@ -282,19 +335,27 @@ def _unary(chain: Chain, method: Method, handler: Handler) -> Handler:
             await chain.leave(call, context)
         except Exception as error:
             await chain.fail(call, context, error)
+        except BaseException as error:
+            chain.gave_up(call, error)
+            raise
         return answer
 
     return run
 
 
 def _streaming(chain: Chain, method: Method, handler: Handler) -> Handler:
+    counted = _counted(chain, method)
+
     async def run(raw: Any, context: Context) -> AsyncIterator[bytes]:
-        call = await chain.enter(method, context)
+        call = await chain.enter(method, counted, context)
         try:
             async for response in handler(_input(chain, method, raw), call):
                 yield response.SerializeToString()
             await chain.leave(call, context)
         except Exception as error:
             await chain.fail(call, context, error)
+        except BaseException as error:
+            chain.gave_up(call, error)
+            raise
 
     return run

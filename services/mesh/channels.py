@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import json
 import math
 import secrets
@@ -9,20 +11,25 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from services.mesh import trace
 from services.mesh.breaker import Breaker
 from services.mesh.call import current
 from services.mesh.errors import DeadlineExceeded, SampanError, Unavailable
 from services.mesh.ids import uuid7
+from services.mesh.metrics import Gauge
 from services.mesh.policy import Access, Method, method_at
 from services.mesh.refusals import understood
 from services.mesh.settings import ServiceSettings
-from services.mesh.tls import channel_credentials, server_name
+from services.mesh.tls import Certificate, Pem, channel_credentials, credentials_of, server_name
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 SUBJECT_HEADER = "x-sampan-subject"
 
@@ -36,6 +43,9 @@ _RETRY = {
 }
 # Room for what a dying replica had in hand; a service that is away is not flooded with tries.
 _THROTTLING = {"maxTokens": 400, "tokenRatio": 0.5}
+
+# What was begun before the certificate was renewed has this many seconds to end.
+_LEAVE_SECONDS = 3600.0
 
 # A callee that had at least this many seconds, or all that the contract gives, should have answered.
 _ENOUGH = 1.0
@@ -63,7 +73,11 @@ def _method_config(method: Method) -> dict[str, Any]:
 
 
 def channel(
-    addresses: Sequence[str], service: str, settings: ServiceSettings, methods: Iterable[Method] = ()
+    addresses: Sequence[str],
+    service: str,
+    settings: ServiceSettings,
+    methods: Iterable[Method] = (),
+    credentials: grpc.ChannelCredentials | None = None,
 ) -> grpc.aio.Channel:
     """A bare channel to a service, under the certificate of the one whose settings these are.
 
@@ -72,7 +86,7 @@ def channel(
     """
     return grpc.aio.secure_channel(
         target(addresses),
-        channel_credentials(settings.tls_cert, settings.tls_key, settings.tls_ca),
+        credentials or channel_credentials(settings.tls_cert, settings.tls_key, settings.tls_ca),
         options=(
             ("grpc.ssl_target_name_override", server_name(service)),
             ("grpc.service_config", service_config(methods)),
@@ -89,6 +103,47 @@ def target(addresses: Sequence[str]) -> str:
     if len(addresses) == 1 and not addresses[0].rpartition(":")[0].replace(".", "").isdigit():
         return f"dns:///{addresses[0]}"
     return f"ipv4:{','.join(addresses)}"
+
+
+class LastingChannel:
+    """A channel for as long as the process lives: it is opened anew when the certificate was renewed."""
+
+    def __init__(self, addresses: Sequence[str], service: str, settings: ServiceSettings) -> None:
+        self._addresses = addresses
+        self._service = service
+        self._settings = settings
+        self._certificate: Certificate | None = None
+        self._pem: Pem | None = None
+        self._channel: grpc.aio.Channel | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    def current(self, methods: Iterable[Method] = ()) -> grpc.aio.Channel:
+        """The channel for a new call, the same as long as the certificate is. Calls on an old one go on."""
+        if self._certificate is None:
+            settings = self._settings
+            self._certificate = Certificate(settings.tls_cert, settings.tls_key, settings.tls_ca)
+        pem = self._certificate.current()
+        if self._channel is None or pem is not self._pem:
+            if self._channel is not None:
+                self._leave(self._channel)
+            self._pem = pem
+            self._channel = channel(
+                self._addresses, self._service, self._settings, methods, credentials_of(pem)
+            )
+        return self._channel
+
+    async def close(self) -> None:
+        """Ends the channel and the calls on it."""
+        for task in self._leaving:
+            task.cancel()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
+        if self._channel is not None:
+            await self._channel.close(None)
+
+    def _leave(self, old: grpc.aio.Channel) -> None:
+        task = asyncio.create_task(old.close(_LEAVE_SECONDS), context=contextvars.Context())
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
 
 
 async def is_serving(opened: grpc.aio.Channel, timeout: float) -> bool:
@@ -131,7 +186,7 @@ class Peer:
     ) -> None:
         self._addresses = tuple(addresses)
         self._service = service
-        self._settings = settings
+        self._lasting = LastingChannel(self._addresses, service, settings)
         self._methods: list[Method] = []
         self._channel: grpc.aio.Channel | None = None
         self._targets: dict[str, Any] = {}
@@ -160,10 +215,14 @@ class Peer:
         """A method of many requests and many answers, as an async generator function."""
         return self._many_answers("stream_stream", path, codec)
 
+    async def observe(self) -> list[Gauge]:
+        """Whether it is being left alone."""
+        told = "Whether calls to that service fail at once, since it does not answer."
+        return [Gauge("sampan_breaker_open", told, self.breaker.is_open, (("peer", self._service),))]
+
     async def close(self) -> None:
         """Ends the channel and the calls on it."""
-        if self._channel is not None:
-            await self._channel.close(None)
+        await self._lasting.close()
 
     def _one_answer(self, arity: str, path: str, codec: dict[str, Any]) -> Callable[..., Any]:
         method = self._known(path)
@@ -171,15 +230,23 @@ class Peer:
         async def call(request: Any, *, timeout: float | None = None, wait_for_ready: bool = False) -> Any:
             seconds = _time_for(method, timeout)
             target = self._target(arity, path, codec)
+            span = _span(method)
+            reason = "CANCELLED"
             try:
                 answer = await target(
                     _identified(request),
                     timeout=seconds,
-                    metadata=_metadata(method),
+                    metadata=_metadata(method, span),
                     wait_for_ready=wait_for_ready,
                 )
+                reason = ""
             except grpc.aio.AioRpcError as error:
-                raise self._failure(error, method, seconds) from error
+                failure = self._failure(error, method, seconds)
+                reason = failure.reason
+                raise failure from error
+            finally:
+                if span is not None:
+                    trace.end(span, reason)
             self.breaker.succeeded()
             return answer
 
@@ -191,12 +258,20 @@ class Peer:
         async def call(request: Any, *, timeout: float | None = None) -> AsyncIterator[Any]:
             seconds = _time_for(method, timeout)
             target = self._target(arity, path, codec)
+            span = _span(method)
+            reason = ""
             try:
-                async for answer in target(_identified(request), timeout=seconds, metadata=_metadata(method)):
+                metadata = _metadata(method, span)
+                async for answer in target(_identified(request), timeout=seconds, metadata=metadata):
                     self.breaker.succeeded()
                     yield answer
             except grpc.aio.AioRpcError as error:
-                raise self._failure(error, method, seconds) from error
+                failure = self._failure(error, method, seconds)
+                reason = failure.reason
+                raise failure from error
+            finally:
+                if span is not None:
+                    trace.end(span, reason)
 
         return call
 
@@ -212,8 +287,9 @@ class Peer:
         if not self._addresses:
             raise Unavailable
         self.breaker.enter()
-        if self._channel is None:
-            self._channel = channel(self._addresses, self._service, self._settings, self._methods)
+        opened = self._lasting.current(self._methods)
+        if opened is not self._channel:
+            self._channel, self._targets = opened, {}
         if path not in self._targets:
             self._targets[path] = getattr(self._channel, arity)(path, **codec)
         return self._targets[path]
@@ -244,16 +320,30 @@ def _time_for(method: Method, timeout: float | None) -> float | None:
     return seconds
 
 
-def _metadata(method: Method) -> tuple[tuple[str, str], ...]:
+def _span(method: Method) -> Span | None:
+    """The span of a call, where the trace is kept."""
+    now = trace.here.get()
+    if now is None:
+        return None
+    said = {"rpc.system": "grpc", "rpc.service": method.service, "rpc.method": method.name}
+    return trace.below(now, method.path.removeprefix("/"), trace.CLIENT, said)
+
+
+def _metadata(method: Method, span: Span | None) -> tuple[tuple[str, str], ...]:
     """Who calls in whose name, and as part of which trace."""
     found = []
     call = current.get()
     subject = _acting_for.get()
-    if call is not None:
+    if span is not None:
+        found.append(("traceparent", trace.text_of(span)))
+    elif call is not None:
         came = call.text("traceparent")
         # Whether the trace is kept was said by whoever began it; what was no traceparent says nothing.
         flags = came[-2:] if came[3:35] == call.trace_id else "00"
         found.append(("traceparent", f"00-{call.trace_id}-{secrets.token_hex(8)}-{flags}"))
+    elif going_on := trace.traceparent.get():
+        found.append(("traceparent", going_on))
+    if call is not None:
         if method.access in (Access.USER, Access.ADMIN) and call.user is not None and not subject:
             found.append(("authorization", call.text("authorization")))
         subject = subject or (call.user.id if call.user is not None else call.subject)

@@ -8,8 +8,10 @@ service, the database or the bus is away is tried until it is back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 import nats.errors
@@ -19,11 +21,12 @@ from nats.js.client import JetStreamContext
 from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.typing import FilteringBoundLogger
 
-from services.mesh import faults, inbox
+from services.mesh import faults, inbox, trace
 from services.mesh.bus import BUS_ERRORS, Bus
 from services.mesh.database import Database
 from services.mesh.errors import DeadlineExceeded, SampanError, Unavailable
 from services.mesh.inbox import Received
+from services.mesh.metrics import Gauge
 from services.mesh.settings import MeshSettings
 from services.mesh.subjects import stream_of
 
@@ -42,8 +45,13 @@ _PURGE_SECONDS = 60.0
 _RETRY_SECONDS = 0.5
 # What is being handled when the process is told to stop may take this long to end.
 _DRAIN_SECONDS = 3.0
+_PENDING = "Events that have not had their effect yet."
+_PARKED = "Events that failed too often and wait for an operator."
 # Failures that say nothing about the event.
 _AWAY = (Unavailable, DeadlineExceeded)
+
+
+_SYSTEM = {"messaging.system": "nats"}
 
 
 async def nothing(_: AsyncConnection) -> None:
@@ -69,6 +77,7 @@ class Consumer:
     ) -> None:
         self._service = service
         self._stream = stream_of(context)
+        self._labels = (("stream", self._stream),)
         self._handlers = handlers
         self._bus = bus
         self._database = database
@@ -109,6 +118,20 @@ class Consumer:
             except SampanError as error:
                 self._log.warning("purge.postponed", reason=error.reason)
             await asyncio.sleep(_PURGE_SECONDS)
+
+    async def observe(self) -> list[Gauge]:
+        """How far behind it is. What is away is left out."""
+        figures = []
+        if self._bus.is_connected:
+            with contextlib.suppress(*BUS_ERRORS):
+                info = await self._bus.jetstream.consumer_info(self._stream, self._service)
+                pending = (info.num_pending or 0) + (info.num_ack_pending or 0)
+                figures.append(Gauge("sampan_consumer_pending", _PENDING, pending, self._labels))
+        with contextlib.suppress(SampanError):
+            async with self._database.reading() as connection:
+                parked = await inbox.count_parked(connection)
+            figures.append(Gauge("sampan_consumer_parked", _PARKED, parked, self._labels))
+        return figures
 
     async def _purge(self) -> int:
         async with self._database.transaction() as connection:
@@ -179,11 +202,31 @@ class Consumer:
             await message.term()
             return
         again = message.metadata.num_delivered - 1
-        wait = await self._try(event, again=again)
+        given = (message.headers or {}).get("traceparent", "")
+        with trace.continued(given, f"{event.subject} process", trace.CONSUMER, _SYSTEM) as span:
+            async with self._in_hand(message):
+                wait = await self._try(event, again=again)
+            if span is not None:
+                span.set_attribute("sampan.outcome", "done" if wait is None else "tried again")
         if wait is None:
             await message.ack()
         else:
             await message.nak(delay=wait)
+
+    @asynccontextmanager
+    async def _in_hand(self, message: Msg) -> AsyncIterator[None]:
+        """Keeps an event from being delivered again as long as this process lives and works on it."""
+        telling = asyncio.ensure_future(self._tell(message))
+        try:
+            yield
+        finally:
+            telling.cancel()
+
+    async def _tell(self, message: Msg) -> None:
+        while True:
+            await asyncio.sleep(self._mesh.event_ack_seconds / 3)
+            with contextlib.suppress(*BUS_ERRORS):
+                await message.in_progress()
 
     async def _try(self, event: Received, *, again: int) -> float | None:
         """Has an event its effect, or parks it: None. Otherwise the seconds after which to try once more."""
@@ -208,7 +251,7 @@ class Consumer:
         async with self._database.transaction() as connection:
             if await inbox.is_recorded(connection, event.id):
                 return
-        async with asyncio.timeout(self._mesh.event_ack_seconds * 0.8):
+        async with asyncio.timeout(self._mesh.event_handle_seconds):
             effect = await self._handlers[event.subject](event)
         async with self._database.transaction() as connection:
             if not await inbox.record(connection, event.id):

@@ -4,24 +4,40 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
+from sqlalchemy import Engine, event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import QueuePool
 
-from services.mesh import faults
+from services.mesh import faults, trace
 from services.mesh.errors import InvalidArgument, OutcomeUnknown, SampanError, Unavailable
+from services.mesh.metrics import Gauge
 
 # SQLSTATE classes that say the server or the way to it is in trouble, not the statement:
 # connection exception, insufficient resources, operator intervention, system error.
 _SERVER_TROUBLE = ("08", "53", "57", "58")
-# Text with a NUL: a valid protobuf string that PostgreSQL cannot keep.
-_NOT_TEXT = "22021"
+NOT_TEXT = "a text holds the character NUL, which cannot be stored"
+# What the client's side says of it. The internal error is what asyncpg says when the server ended an idle
+# connection, until it has seen the end of it.
+_CLIENT_TROUBLE = (
+    OSError,
+    PoolTimeout,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    InterfaceError,
+)
 # What waiting for a lock or for a slot ends with.
 _TIMED_OUT = ("55P03", "57014")
 # Where a connection keeps what is to be done after the commit of the transaction that it is in.
 _AFTER_COMMIT = "sampan.after_commit"
+# As much of a statement as a span tells, in characters.
+_STATEMENT = 1000
 
 
 def sqlalchemy_url(url: str) -> str:
@@ -55,7 +71,7 @@ def constraint(error: BaseException) -> str:
 
 def is_trouble(error: BaseException) -> bool:
     """Whether the database could not be reached or could not work, so that another try may succeed."""
-    if isinstance(error, (OSError, PoolTimeout, TimeoutError, asyncpg.InterfaceError, InterfaceError)):
+    if isinstance(error, _CLIENT_TROUBLE):
         return True
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
@@ -63,9 +79,46 @@ def is_trouble(error: BaseException) -> bool:
     return state[:2] in _SERVER_TROUBLE or state in _TIMED_OUT
 
 
+def is_not_text(error: BaseException) -> bool:
+    """Whether a text had a NUL: a valid protobuf string that PostgreSQL cannot keep."""
+    return sqlstate(error) == "22021"
+
+
 def after_commit(connection: AsyncConnection, hook: Callable[[], None]) -> None:
     """Has something done when the transaction that a connection is in has been committed, and only then."""
     connection.info[_AFTER_COMMIT].append(hook)
+
+
+def _said_of(database: str, statement: str) -> dict[str, str]:
+    return {
+        "db.system.name": "postgresql",
+        "db.namespace": database,
+        # With placeholders: values are never in it.
+        "db.query.text": statement[:_STATEMENT],
+    }
+
+
+def _trace_statements(engine: Engine, database: str) -> None:
+    """Gives each statement a span, where the trace is kept."""
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def begin(_c: object, _k: object, statement: str, _p: object, context: Any, _m: object) -> None:
+        now = trace.here.get()
+        if now is not None and context is not None:
+            verb = statement.split(None, 1)[0].upper() if statement.strip() else "SQL"
+            context.sampan_span = trace.below(now, verb, trace.CLIENT, _said_of(database, statement))
+
+    @event.listens_for(engine, "after_cursor_execute")
+    def end(_c: object, _k: object, _s: str, _p: object, context: Any, _m: object) -> None:
+        span = getattr(context, "sampan_span", None)
+        if span is not None:
+            trace.end(span)
+
+    @event.listens_for(engine, "handle_error")
+    def fail(said: ExceptionContext) -> None:
+        span = getattr(said.execution_context, "sampan_span", None)
+        if span is not None:
+            trace.end(span, sqlstate(said.original_exception) or type(said.original_exception).__name__)
 
 
 class Database:
@@ -89,6 +142,7 @@ class Database:
                 "server_settings": {"application_name": name},
             },
         )
+        _trace_statements(self._engine.sync_engine, name)
         # The same connections; what only reads needs no BEGIN and no COMMIT.
         self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
@@ -113,8 +167,8 @@ class Database:
         except Exception as error:
             if is_trouble(error):
                 raise Unavailable from error
-            if sqlstate(error) == _NOT_TEXT:
-                raise InvalidArgument("a text holds the character NUL, which cannot be stored") from error
+            if is_not_text(error):
+                raise InvalidArgument(NOT_TEXT) from error
             raise
         for hook in hooks:
             hook()
@@ -128,7 +182,8 @@ class Database:
         if step:
             await faults.point(f"{step}.before_commit", cut)
         try:
-            await connection.commit()
+            with trace.step("COMMIT", trace.CLIENT, _said_of(self._name, "COMMIT")):
+                await connection.commit()
         except Exception as error:
             if is_trouble(error):
                 raise OutcomeUnknown from error
@@ -146,6 +201,15 @@ class Database:
             if is_trouble(error):
                 raise Unavailable from error
             raise
+
+    async def observe(self) -> list[Gauge]:
+        """How busy the pool is."""
+        pool = self._engine.sync_engine.pool
+        most, busy = (pool.size(), pool.checkedout()) if isinstance(pool, QueuePool) else (0, 0)
+        return [
+            Gauge("sampan_database_pool_size", "Connections to the database, at most.", most),
+            Gauge("sampan_database_pool_in_use", "Connections that somebody works with.", busy),
+        ]
 
     async def close(self) -> None:
         """Closes all connections."""

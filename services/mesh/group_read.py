@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextvars import Context
 from typing import Generic, TypeVar
 
+from services.mesh import trace
 from services.mesh.errors import Unavailable
 
 # Seconds in which a busy process lets callers gather.
@@ -42,7 +43,11 @@ class GroupRead(Generic[Key, Value]):
         if self._running is None:
             # Not in the context of the caller who happens to be first: it works for all.
             self._running = loop.create_task(self._drain(), context=Context())
-        return await mine
+        if trace.here.get() is None:
+            return await mine
+        # The query itself is everybody's, and so in nobody's trace.
+        with trace.step("shared read", trace.INTERNAL, {}):
+            return await mine
 
     async def _drain(self) -> None:
         try:

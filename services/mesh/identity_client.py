@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Sequence
+from contextvars import Context
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -30,18 +32,35 @@ class IdentityClient:
         self._internal = IdentityInternalServiceStub(identity.channel)
         self._clock = clock
         self._keys: dict[str, Ed25519PublicKey] = {}
-        self._asked_at = float("-inf")
+        self._loaded_at = float("-inf")
+        self._loading: asyncio.Task[None] | None = None
 
     async def find(self, kid: str, /) -> Ed25519PublicKey | None:
-        """The public key of an id, or None. Raises Unavailable or DeadlineExceeded when none could be had."""
-        if kid not in self._keys and self._clock() - self._asked_at >= _RELOAD_SECONDS:
-            self._asked_at = self._clock()
-            await self._load()
+        """The public key of an id, or None. Raises Unavailable or DeadlineExceeded when none could be had.
+
+        Only identity's answer makes a key unknown: no caller is told so while the question is under way.
+        """
+        if kid not in self._keys and self._clock() - self._loaded_at >= _RELOAD_SECONDS:
+            await self._load_for_all()
         return self._keys.get(kid)
+
+    async def _load_for_all(self) -> None:
+        """One question on behalf of all that wait; it is none of theirs, so it has no deadline of theirs."""
+        if self._loading is None:
+            self._loading = asyncio.create_task(self._load(), context=Context())
+            self._loading.add_done_callback(self._asked)
+        await asyncio.shield(self._loading)
 
     async def _load(self) -> None:
         answer = await self._public.GetJwks(identity_service_pb2.GetJwksRequest(), timeout=_TIMEOUT)
         self._keys = {key.kid: _public_key(key.x) for key in answer.keys if key.crv == "Ed25519"}
+        self._loaded_at = self._clock()
+
+    def _asked(self, task: asyncio.Task[None]) -> None:
+        self._loading = None
+        if not task.cancelled():
+            # Whoever waited has it; when all have gone away it is of no interest.
+            task.exception()
 
     async def revocations(self, after: int) -> Sequence[Revocation]:
         """What ended after a number. Raises Unavailable or DeadlineExceeded."""

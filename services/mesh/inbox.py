@@ -178,6 +178,12 @@ async def parked(connection: AsyncConnection, limit: int) -> list[Parked]:
     return [Parked(_event(row), row.tries, row.error, row.parked_at) for row in rows]
 
 
+async def count_parked(connection: AsyncConnection) -> int:
+    """How many events are not tried any more."""
+    count = sa.select(sa.func.count()).where(_troubled.c.parked_at.is_not(None))
+    return int(await connection.scalar(count) or 0)
+
+
 async def ask_replay(connection: AsyncConnection, event_id: UUID | None) -> int:
     """Has one parked event, or all, tried again; returns how many."""
     statement = sa.update(_troubled).where(_troubled.c.parked_at.is_not(None))

@@ -6,8 +6,18 @@ import logging
 import sys
 
 import structlog
+from structlog.typing import EventDict
+
+from services.mesh import trace
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def add_trace(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Says the trace that present work belongs to, where the line does not say it itself."""
+    if "trace_id" not in event and (given := trace.traceparent.get()):
+        event["trace_id"] = trace.trace_id(given)
+    return event
 
 
 def configure(process: str, level: str) -> None:
@@ -15,6 +25,7 @@ def configure(process: str, level: str) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            add_trace,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,

@@ -24,6 +24,7 @@ from services.mesh import trace
 from services.mesh.database import Database, after_commit
 from services.mesh.errors import SampanError
 from services.mesh.ids import uuid7
+from services.mesh.metrics import Gauge
 
 NAME = "outbox"
 # Names of partitions begin so; Alembic leaves them alone.
@@ -33,6 +34,8 @@ HEAD = "outbox_head"
 _DAYS_AHEAD = 7
 # How often to look after the days, in seconds.
 _KEEP_SECONDS = 3600.0
+# More than this is too many, however many it is.
+_COUNTED = 100_000
 _UNPUBLISHED = "outbox_unpublished_idx"
 
 
@@ -193,6 +196,22 @@ class Keeper:
             except (SampanError, DBAPIError) as error:
                 self._log.warning("outbox.days_postponed", error=type(error).__name__)
             await asyncio.sleep(_KEEP_SECONDS)
+
+    async def observe(self) -> list[Gauge]:
+        """How much waits to be published. Raises Unavailable."""
+        waiting = (
+            sa.select(_table.c.created_at).where(_table.c.published_at.is_(None)).limit(_COUNTED).subquery()
+        )
+        age = sa.func.extract("epoch", sa.func.now() - sa.func.min(waiting.c.created_at))
+        async with self._database.reading() as connection:
+            rows, seconds = (
+                await connection.execute(sa.select(sa.func.count(), age).select_from(waiting))
+            ).one()
+        told = f"Events that are not published yet; counted up to {_COUNTED}."
+        return [
+            Gauge("sampan_outbox_unpublished", told, rows),
+            Gauge("sampan_outbox_unpublished_seconds", "Age of the oldest of them.", float(seconds or 0.0)),
+        ]
 
     async def once(self) -> int:
         """One round; returns how many days were made and dropped. Raises Unavailable."""

@@ -13,17 +13,20 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 from nats.js.api import DiscardPolicy, Header, PubAck, StorageType, StreamConfig, StreamInfo
 from nats.js.errors import NotFoundError
 from structlog.typing import FilteringBoundLogger
 
-from services.mesh import faults
+from services.mesh import faults, trace
 from services.mesh.bus import BUS_ERRORS, TIMEOUT, Bus
 from services.mesh.settings import MeshSettings
 from services.mesh.subjects import stream_of
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 # The advisory lock of the database; each service has one database.
 _LOCK = 0x5A4D_0002
@@ -33,7 +36,14 @@ BATCH = 1000
 LOOK_SECONDS = 30.0
 # Two equal ids within this time are one in the stream, too.
 DUPLICATES_SECONDS = 120.0
-_DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+# InternalClientError: what asyncpg says of a connection that was cut while its last answer was still unread.
+_DATABASE_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 
 _UNPUBLISHED = """
 SELECT position, id, created_at, subject, aggregate_id, aggregate_version, payload, traceparent
@@ -191,10 +201,12 @@ class Relay:
         """Pipelined. Each message but the first expects the one before it: none overtakes a lost one."""
         jetstream = self._bus.jetstream
         sent: list[asyncio.Future[PubAck]] = []
+        spans: list[Span | None] = []
         before = ""
         try:
             for row in rows:
-                headers = headers_of(self._context, row)
+                headers, span = _traced(headers_of(self._context, row))
+                spans.append(span)
                 if before:
                     headers[Header.EXPECTED_LAST_MSG_ID.value] = before
                 before = headers[Header.MSG_ID.value]
@@ -207,8 +219,11 @@ class Relay:
             self._log.warning("relay.cut_off", error=type(error).__name__)
         if sent:
             await asyncio.wait(sent, timeout=TIMEOUT)
-        acks = [_outcome(one) for one in sent]
-        return acks + [None] * (len(rows) - len(acks))
+        acks = [_outcome(one) for one in sent] + [None] * (len(rows) - len(sent))
+        for span, ack in zip(spans, acks, strict=False):
+            if span is not None:
+                trace.end(span, "" if ack else "unacknowledged")
+        return acks
 
     async def _settle_stream(self, connection: asyncpg.Connection) -> None:
         """Makes the stream if there is none, and fills it again if it has lost what it was given."""
@@ -251,6 +266,17 @@ class Relay:
             done = await connection.execute(_UNMARK, since, timeout=3600)
             await connection.execute(_SET_KNOWN, created, sequence)
         self._log.warning("relay.refills", stream=stream_of(self._context), rows=int(done.split()[-1]))
+
+
+def _traced(headers: dict[str, str]) -> tuple[dict[str, str], Span | None]:
+    """What is published as part of a trace that is kept has a span, from which its consumer goes on."""
+    given, by = headers.get("traceparent", ""), trace.tracer.get()
+    if by is None or not trace.is_kept(given) or trace.TRACEPARENT.fullmatch(given) is None:
+        return headers, None
+    span = trace.begin(
+        by, given, f"{headers['ce-type']} publish", trace.PRODUCER, {"messaging.system": "nats"}
+    )
+    return headers | {"traceparent": trace.text_of(span)}, span
 
 
 def _outcome(sent: asyncio.Future[PubAck]) -> PubAck | None:

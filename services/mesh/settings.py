@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class MeshSettings(BaseSettings):
     """Settings of the whole process: SAMPAN_<NAME>."""
 
-    model_config = SettingsConfigDict(env_prefix="SAMPAN_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SAMPAN_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+    )
 
     environment: Literal["development", "production"] = "development"
     # Name and address of every service, as the topology says.
@@ -32,6 +34,13 @@ class MeshSettings(BaseSettings):
     # Calls slower than this many seconds are logged, and one in `log_sample` of the others.
     log_slow_seconds: float = Field(default=0.5, gt=0)
     log_sample: int = Field(default=100, ge=1)
+    # Where the process tells its metrics: host and port; nowhere when empty.
+    metrics_listen: str = ""
+    # The collector of traces: OTLP over gRPC. Without one no span is made.
+    otlp_endpoint: str = Field(
+        default="",
+        validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+    )
     # After NOT_SERVING: seconds that balancers get to notice, and that running calls get to end.
     drain_notice_seconds: float = Field(default=1.5, ge=0)
     drain_grace_seconds: float = Field(default=10.0, ge=0)
@@ -45,8 +54,11 @@ class MeshSettings(BaseSettings):
     event_stream_replicas: int = Field(default=1, ge=1, le=5)
     # How often a relay looks for what other processes wrote, and for the lock; its own process wakes it.
     relay_poll_seconds: float = Field(default=1.0, gt=0, le=60)
-    # An event that nobody acknowledged for this long is delivered again.
-    event_ack_seconds: float = Field(default=10.0, ge=1, le=300)
+    # An event of whose consumer nothing was heard for this long is delivered again. Who works on one says so
+    # three times as often.
+    event_ack_seconds: float = Field(default=3.0, ge=1, le=300)
+    # A handler may take this long to learn what an event means; then it has failed.
+    event_handle_seconds: float = Field(default=8.0, gt=0, le=300)
     # Tries before an event is parked, and the waits between them, which double up to the ceiling.
     event_tries: int = Field(default=5, ge=1, le=100)
     event_retry_first_seconds: float = Field(default=0.5, gt=0)
@@ -81,12 +93,19 @@ class ServiceSettings(BaseSettings):
     tls_ca: Path
     # One request, in bytes.
     max_request_bytes: int = Field(default=1_048_576, ge=1024)
-    database_url: SecretStr | None = None
+    redis_url: SecretStr | None = None
+    nats_url: SecretStr | None = None
+
+
+class DatabaseSettings(ServiceSettings):
+    """Settings that every service with a database has, besides."""
+
+    database_url: SecretStr
+    # 32 bytes in base64; everything that the service encrypts, or hashes with a key, hangs on it.
+    master_key: SecretStr
     # Connections to the database, at most.
     database_pool: int = Field(default=8, ge=1, le=100)
     # Seconds to wait for a connection or for the server to answer one statement.
     database_timeout: float = Field(default=4.0, gt=0)
     # How long the answer to a `request_id` is remembered.
     idempotency_keep_hours: int = Field(default=48, ge=24, le=24 * 366)
-    redis_url: SecretStr | None = None
-    nats_url: SecretStr | None = None

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Awaitable, Callable
-
-from services.mesh import logs
 from services.mesh.app import App
 from services.mesh.auth import NoKeys
-from services.mesh.bus import Bus
 from services.mesh.channels import Peer
-from services.mesh.consumer import Consumer
-from services.mesh.database import Database
+from services.mesh.foundation import Foundation
 from services.mesh.settings import MeshSettings
-from services.mesh.vault import Vault
 from services.notification import events
 from services.notification.domain import Channel
 from services.notification.identity_client import IdentityContacts
@@ -28,55 +21,35 @@ from services.notification.worker import Worker
 async def build(mesh: MeshSettings, settings: NotificationSettings | None = None) -> App:
     """Builds the service. Its database is first asked when something is to be sent."""
     settings = settings or NotificationSettings()
-    log = logs.logger("notification")
-    database = Database(
-        settings.database_url.get_secret_value(),
-        pool=settings.database_pool,
-        timeout=settings.database_timeout,
-        name="notification",
-    )
-    letters = Letters(Vault(base64.b64decode(settings.master_key.get_secret_value())))
+    base = Foundation("notification", mesh, settings)
+    letters = Letters(base.vault)
+    idempotency = base.idempotency()
     providers = _providers(settings)
     for channel in Channel:
         if mesh.environment == "production" and channel not in providers:
-            log.warning("provider.missing", channel=channel.value, effect="nothing is sent")
-    worker = Worker(database, letters, providers, settings, log)
+            base.log.warning("provider.missing", channel=channel.value, effect="nothing is sent")
+    worker = Worker(base.database, letters, providers, settings, base.log)
     service = NotificationService(
-        database,
+        base.database,
         letters,
+        idempotency,
         by_provider=providers.keys(),
         max_attempts=settings.max_attempts,
         wake=worker.wake,
     )
-
     to_identity = Peer(mesh.peers.get("identity", ()), "identity", settings)
-    handlers = events.Events(service, IdentityContacts(to_identity)).handlers
-    # With the outbox alone there is nothing to send, so nothing asks the database.
-    background: list[Callable[[], Awaitable[None]]] = (
-        [worker.run, worker.sweep] if providers else [worker.sweep]
-    )
-    bus = Bus(settings.nats_url.get_secret_value(), "notification", log) if settings.nats_url else None
-    if bus:
-        consumer = Consumer("notification", events.CONTEXT, handlers, bus, database, mesh, log)
-        background += [bus.run, consumer.run, consumer.replay, consumer.purge]
-
-    async def close() -> None:
-        if bus:
-            await bus.close()
-        await to_identity.close()
-        for provider in providers.values():
-            await provider.close()
-        await database.close()
-
+    base.consume(events.CONTEXT, events.Events(service, IdentityContacts(to_identity)).handlers)
+    # With the outbox alone there is nothing to send, so nothing looks for it.
+    own = (worker.sweep, worker.run) if providers else (worker.sweep,)
+    contract = "sampan.notification.v1.NotificationInternalService"
     return App(
         name="notification",
         settings=settings,
-        servicers={
-            "sampan.notification.v1.NotificationInternalService": NotificationInternalServicer(service)
-        },
+        servicers={contract: NotificationInternalServicer(service, idempotency)},
         keys=NoKeys(),
-        background=background,
-        closers=(close,),
+        background=(*base.background, *own),
+        closers=(to_identity.close, *(one.close for one in providers.values()), base.close),
+        observed=(*base.observed, to_identity.observe),
     )
 
 

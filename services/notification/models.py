@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import UUID
 
-from services.mesh import inbox
+from services.mesh import idempotency, inbox
 
 metadata = MetaData()
 
@@ -66,4 +66,5 @@ deliveries = Table(
     Index("deliveries_created_idx", "created_at"),
 )
 
+idempotency.declare(metadata)
 inbox.declare(metadata)

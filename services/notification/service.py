@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.mesh.database import Database, after_commit
 from services.mesh.errors import NotFound, RequestIdReused, Unavailable
+from services.mesh.idempotency import Idempotency, Key
 from services.mesh.ids import uuid7
 from services.mesh.vault import SealBroken
 from services.notification import repository
@@ -59,6 +60,7 @@ class NotificationService:
         self,
         database: Database,
         letters: Letters,
+        idempotency: Idempotency,
         *,
         by_provider: Set[Channel],
         max_attempts: int,
@@ -66,6 +68,7 @@ class NotificationService:
     ) -> None:
         self._database = database
         self._letters = letters
+        self._idempotency = idempotency
         self._by_provider = by_provider
         self._max_attempts = max_attempts
         self._wake = wake
@@ -119,16 +122,23 @@ class NotificationService:
             )
         return found
 
-    async def replay(self, delivery_id: UUID | None) -> int:
-        """Gives one dead letter, or all, another round of tries. Raises NotFound for one that has none."""
-        async with self._database.transaction() as connection:
+    async def replay(self, delivery_id: UUID | None, key: Key | None = None) -> int:
+        """Gives one dead letter, or all, another round of tries. Raises NotFound for one that has none.
+
+        A repeated request replays nothing more and is answered with the first count.
+        """
+        async with self._database.transaction("replay") as connection:
+            known = await self._idempotency.claim(connection, key)
+            if known is not None:
+                return int.from_bytes(known, "big")
             count = await repository.replay(
                 connection, only=delivery_id, attempts=self._max_attempts, limit=REPLAY_LIMIT
             )
-        if delivery_id is not None and count == 0:
-            raise NotFound("there is no such dead letter that may still be sent")
-        if count:
-            self._wake()
+            if delivery_id is not None and count == 0:
+                raise NotFound("there is no such dead letter that may still be sent")
+            await self._idempotency.keep(connection, key, count.to_bytes(4, "big"))
+            if count:
+                after_commit(connection, self._wake)
         return count
 
     def _open(self, delivery_id: UUID, sealed: bytes | None) -> Letter | None:

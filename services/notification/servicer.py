@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sampan.notification.v1 import notification_internal_service_pb2 as pb
 from services.mesh.call import Call
+from services.mesh.idempotency import Idempotency
 from services.notification.domain import Channel, Order, Status
 from services.notification.service import Delivery, NotificationService
 
@@ -15,8 +16,9 @@ _DEFAULT_LIMIT = 10
 class NotificationInternalServicer:
     """Implements sampan.notification.v1.NotificationInternalService."""
 
-    def __init__(self, service: NotificationService) -> None:
+    def __init__(self, service: NotificationService, idempotency: Idempotency) -> None:
         self._service = service
+        self._key = idempotency.key
 
     async def Deliver(self, request: pb.DeliverRequest, call: Call) -> pb.DeliverResponse:
         order = Order(
@@ -37,9 +39,10 @@ class NotificationInternalServicer:
         )
         return pb.ListDeliveriesResponse(deliveries=[_delivery(one) for one in found])
 
-    async def ReplayDead(self, request: pb.ReplayDeadRequest, _: Call) -> pb.ReplayDeadResponse:
+    async def ReplayDead(self, request: pb.ReplayDeadRequest, call: Call) -> pb.ReplayDeadResponse:
         only = None if request.all else UUID(request.id)
-        return pb.ReplayDeadResponse(replayed=await self._service.replay(only))
+        replayed = await self._service.replay(only, await self._key(request, call))
+        return pb.ReplayDeadResponse(replayed=replayed)
 
 
 def _delivery(one: Delivery) -> pb.Delivery:

@@ -8,10 +8,10 @@ from typing import Literal
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from services.mesh.settings import ServiceSettings
+from services.mesh.settings import DatabaseSettings
 
 
-class NotificationSettings(ServiceSettings):
+class NotificationSettings(DatabaseSettings):
     """Times in seconds."""
 
     model_config = SettingsConfigDict(
@@ -22,10 +22,6 @@ class NotificationSettings(ServiceSettings):
         # What is wrong is said without the values, among which are passwords.
         hide_input_in_errors=True,
     )
-
-    database_url: SecretStr
-    # 32 bytes in base64; every address, text and code here is sealed or hashed with keys that hang on it.
-    master_key: SecretStr
 
     # `outbox` sends nothing: it keeps messages, sealed, for `sampan outbox`. For development.
     sms_provider: Literal["outbox", "http_sms"] = "outbox"

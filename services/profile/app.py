@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-
-from services.mesh import logs
 from services.mesh.app import App
 from services.mesh.channels import Peer
 from services.mesh.clock import Clock, system_clock
-from services.mesh.database import Database
-from services.mesh.idempotency import Idempotency, Sweeper
+from services.mesh.foundation import Foundation
 from services.mesh.identity_client import IdentityClient
 from services.mesh.paging import PageTokens
 from services.mesh.settings import MeshSettings
-from services.mesh.vault import Vault
 from services.profile.people import People
 from services.profile.service import ProfileService
 from services.profile.servicer import ProfileServicer
@@ -25,23 +20,12 @@ async def build(
 ) -> App:
     """Builds the service. Its database and identity are first asked when it serves."""
     settings = settings or ProfileSettings()
-    database = Database(
-        settings.database_url.get_secret_value(),
-        pool=settings.database_pool,
-        timeout=settings.database_timeout,
-        name="profile",
-    )
-    vault = Vault(base64.b64decode(settings.master_key.get_secret_value()))
-    idempotency = Idempotency(vault.derive("idempotency"))
-    page_tokens = PageTokens(vault.derive("page-tokens"), "profiles")
-    service = ProfileService(database, People(vault), page_tokens, idempotency)
-    sweeper = Sweeper(database, settings.idempotency_keep_hours, logs.logger("profile"))
+    base = Foundation("profile", mesh, settings)
+    idempotency = base.idempotency()
+    page_tokens = PageTokens(base.vault.derive("page-tokens"), "profiles")
+    service = ProfileService(base.database, People(base.vault), page_tokens, idempotency)
     to_identity = Peer(mesh.peers["identity"], "identity", settings)
     identity = IdentityClient(to_identity, clock)
-
-    async def close() -> None:
-        await to_identity.close()
-        await database.close()
 
     return App(
         name="profile",
@@ -49,6 +33,7 @@ async def build(
         servicers={"sampan.profile.v1.ProfileService": ProfileServicer(service, idempotency)},
         keys=identity,
         revocations=identity.revocations,
-        background=(sweeper.run,),
-        closers=(close,),
+        background=base.background,
+        closers=(to_identity.close, base.close),
+        observed=(*base.observed, to_identity.observe),
     )

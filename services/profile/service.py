@@ -51,7 +51,7 @@ class ProfileService:
             display_name=given.shown["display_name"],
             bio=given.shown.get("bio", ""),
             avatar_url=given.shown.get("avatar_url", ""),
-            bank=person.seal(profile_id, given.bank),
+            bank=self._people.seal(person, profile_id, given.bank),
         )
         async with self._database.transaction("create") as connection:
             known = await self._idempotency.claim(connection, key)
@@ -126,11 +126,11 @@ class ProfileService:
             return {}
         person = self._people.find(stored)
         if person is not None:
-            return {**person.seal(stored.row.id, bank)}
+            return {**self._people.seal(person, stored.row.id, bank)}
         # The key was destroyed: what was sealed with it stays lost, and must not be tried with the new one.
         person = self._people.new(stored.row.user_id)
-        await repository.insert_person_key(connection, person.user_id, person.wrapped)
-        return {**dict.fromkeys(BANK_COLUMNS), **person.seal(stored.row.id, bank)}
+        await repository.insert_person_key(connection, person.person_id, person.wrapped)
+        return {**dict.fromkeys(BANK_COLUMNS), **self._people.seal(person, stored.row.id, bank)}
 
     def _shown(self, stored: StoredProfile | None, viewer: Viewer) -> Profile:
         if stored is None:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from services.mesh.settings import ServiceSettings
+from services.mesh.settings import DatabaseSettings
 
 
-class ProfileSettings(ServiceSettings):
-    """What every service has, and the key of bank details."""
+class ProfileSettings(DatabaseSettings):
+    """What every service with a database has."""
 
     model_config = SettingsConfigDict(
         env_prefix="SAMPAN_PROFILE_", env_file=".env", extra="ignore", frozen=True
     )
-
-    database_url: SecretStr
-    # 32 bytes in base64; wraps the key of each person and signs page tokens.
-    master_key: SecretStr

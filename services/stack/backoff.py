@@ -4,18 +4,26 @@ from __future__ import annotations
 
 
 class Backoff:
-    """Doubles from `first` to `ceiling` seconds; begins anew once something has stayed up for `settled`."""
+    """How long something that ended stays down, in seconds.
 
-    def __init__(self, first: float = 0.05, ceiling: float = 2.0, settled: float = 10.0) -> None:
+    What ends before it serves is left alone for `first`, then twice as long each time, up to `ceiling`. What
+    served was well: it comes back after `first`, or at the earliest `young` after it began to serve, so that
+    something that dies of its first calls does not spin.
+    """
+
+    def __init__(self, first: float = 0.05, ceiling: float = 2.0, young: float = 0.5) -> None:
         self.first = first
         self.ceiling = ceiling
-        self.settled = settled
+        self.young = young
         self._next = first
 
-    def after(self, uptime: float) -> float:
-        """The wait after something died that was up for `uptime` seconds."""
-        if uptime >= self.settled:
-            self._next = self.first
+    def failed(self) -> float:
+        """The wait after something that did not come to serve."""
         delay = self._next
         self._next = min(self.ceiling, delay * 2)
         return delay
+
+    def served(self, seconds: float) -> float:
+        """The wait after something that served for `seconds`."""
+        self._next = self.first
+        return max(self.first, self.young - seconds)

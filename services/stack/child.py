@@ -32,6 +32,8 @@ class Child:
         self._started = started
         self._backoff = backoff or Backoff()
         self._run: Run | None = None
+        # When this run began to serve, if it has.
+        self._serves_since: float | None = None
 
     @property
     def pid(self) -> int:
@@ -42,14 +44,14 @@ class Child:
         for left in reversed(range(self.part.attempts)):
             run = await self._spawn()
             if await run.became_ready():
-                self.serving.set()
+                self._serves()
                 return
             reason = await run.why_not_ready()
             if not left:
                 raise StackError(
                     self.part.name, reason + self._last_lines(), f"The whole log: {self.log.path}"
                 )
-            delay = self._backoff.after(0.0)
+            delay = self._backoff.failed()
             self.journal.note("start failed", self.part.name, reason=reason, next_try_ms=round(delay * 1000))
             await asyncio.sleep(delay)
 
@@ -59,11 +61,11 @@ class Child:
             end = await self._run.ended()
             uptime = self._run.uptime
             self.serving.clear()
-            delay = self._backoff.after(uptime)
+            delay = self._wait()
             self._note_death(end, uptime, delay)
             await asyncio.sleep(delay)
             while not await self._restarted():
-                await asyncio.sleep(self._backoff.after(0.0))
+                await asyncio.sleep(self._backoff.failed())
 
     async def _restarted(self) -> bool:
         """Whether there is a new process; whether it stays is for `keep` to see."""
@@ -74,7 +76,7 @@ class Child:
             self.journal.note("restart failed", self.part.name, reason=str(error))
             return False
         if await run.became_ready():
-            self.serving.set()
+            self._serves()
             self.journal.note("restarted", self.part.name, pid=self.pid, restarts=self.restarts)
         else:
             reason = await run.why_not_ready()
@@ -82,10 +84,10 @@ class Child:
         return True
 
     async def replace(self) -> None:
-        """Ends the process in good order and returns when `keep` has brought up the next."""
+        """Lets the process drain and returns when `keep` has brought up the next."""
         if self._run is not None:
             self.serving.clear()
-            await self._run.stop()
+            await self._run.drain()
             await self.serving.wait()
 
     async def stop(self) -> None:
@@ -95,9 +97,20 @@ class Child:
             waited = f"still there {self.part.stop_timeout:.0f} s after {self.part.stop_signal.name}"
             self.journal.note("killed", self.part.name, pid=self.pid, reason=waited)
 
+    def _serves(self) -> None:
+        self._serves_since = asyncio.get_running_loop().time()
+        self.serving.set()
+
+    def _wait(self) -> float:
+        """Seconds until the next start after the end of this run."""
+        if self._serves_since is None:
+            return self._backoff.failed()
+        return self._backoff.served(asyncio.get_running_loop().time() - self._serves_since)
+
     async def _spawn(self) -> Run:
         if self._run is not None:
             self._run.close()
+        self._serves_since = None
         self._run = await spawn(self.part, self.log)
         self._started(self.part.name, self._run.process.pid)
         return self._run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import filecmp
 import shutil
 import sys
@@ -22,7 +23,7 @@ from google.protobuf import (
 )
 from grpc_tools import protoc
 
-from services.stack import compose
+from services.stack import clients, compose
 from services.stack.openapi import document
 from services.stack.paths import ROOT
 
@@ -121,7 +122,23 @@ def stale_compose(scratch: Path) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    check = arguments == ["--check"]
+    parser = argparse.ArgumentParser(prog="gen", description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--clients", type=lambda text: text.split(","), metavar="LANGUAGES")
+    parser.add_argument("--out", type=Path, metavar="DIR")
+    given = parser.parse_args(arguments)
+    if (given.clients is None) != (given.out is None) or (given.check and given.clients):
+        parser.error("--clients and --out belong together, without --check")
+    if given.clients is None:
+        return write_own(check=given.check)
+    strange = clients.unknown(given.clients)
+    if strange:
+        parser.error(strange)
+    return 0 if clients.write(given.clients, given.out) else 1
+
+
+def write_own(*, check: bool) -> int:
+    """Writes gen/ and docker-compose.yml, or only says how they differ from their sources."""
     with tempfile.TemporaryDirectory() as scratch:
         fresh = Path(scratch)
         generate(fresh)

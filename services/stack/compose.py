@@ -79,6 +79,8 @@ def _settings() -> dict[str, str]:
     return {
         "SAMPAN_ENVIRONMENT": "${SAMPAN_ENVIRONMENT:-development}",
         "SAMPAN_RATE_LIMIT_SCALE": "${SAMPAN_RATE_LIMIT_SCALE:-1}",
+        "SAMPAN_EDGE_TRACE_PERCENT": "${SAMPAN_EDGE_TRACE_PERCENT:-1}",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "${OTEL_EXPORTER_OTLP_ENDPOINT:-}",
     }
 
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 VOLUME = Path("/state")
 EDGE_PORT = 8080
 ADMIN_PORT = 9901
+# Where each container tells its metrics, to the others in its network.
+METRICS_PORT = 9464
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - a container's own network
 # The same in every container, so that one address book stands for all.
 PORTS = {name: 7001 + number for number, name in enumerate(SERVICES)}
@@ -99,7 +101,7 @@ def copy_identity(pki: Pki, name: str, folder: Path) -> None:
 
 def write_edge(pki: Pki, folder: Path, environment: Mapping[str, str]) -> None:
     """The same edge as on one machine, with the containers' names for addresses."""
-    from envoy.generate import render
+    from envoy.generate import render, render_secret
 
     given = {**environment, "SAMPAN_EDGE_HOST": EVERYWHERE, "SAMPAN_EDGE_PORT": str(EDGE_PORT)}
     made = edge_settings(Edge(given), pki, PORTS, ADMIN_PORT)
@@ -121,7 +123,9 @@ def write_edge(pki: Pki, folder: Path, environment: Mapping[str, str]) -> None:
         ca_file=folder / "ca.crt",
         cert_file=folder / f"{EDGE}.crt",
         key_file=folder / f"{EDGE}.key",
+        secret_file=folder / f"{EDGE}.yaml",
     )
+    write_private(settings.secret_file, render_secret(settings))
     write_private(folder / "envoy.yaml", render(settings))
 
 
@@ -170,10 +174,10 @@ def process_environment(
         for service in process.services
         if SERVICES[service].websocket
     }
-    made = parts.environment_of(listen, sockets)
+    made = parts.environment_of(listen, f"{EVERYWHERE}:{METRICS_PORT}", sockets)
     peers = {service: [f"{host_of(service)}:{PORTS[service]}"] for service in SERVICES}
     made |= {"SAMPAN_PEERS": json.dumps(peers), "SAMPAN_HOME": str(VOLUME / "files")}
-    return {name: value for name, value in made.items() if name.startswith("SAMPAN_")}
+    return {name: value for name, value in made.items() if name.startswith(("SAMPAN_", "OTEL_"))}
 
 
 def migrate(volume: Path, environment: Mapping[str, str]) -> None:

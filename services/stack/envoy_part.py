@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from services.stack import binaries, http
 from services.stack.errors import StackError
@@ -20,7 +23,7 @@ from services.stack.service_parts import chosen, peers, websocket_places
 from services.stack.topology import SERVICES, Service
 
 if TYPE_CHECKING:
-    from envoy.settings import EdgeSettings, Upstream, WebSockets
+    from envoy.settings import Collector, EdgeSettings, Upstream, WebSockets
 
 PORT = "SAMPAN_EDGE_PORT"
 DEFAULT_PORT = 8080
@@ -29,6 +32,7 @@ REFLECTS = "web"
 PATIENCE = 30.0
 HEALTH = "/healthz"
 FLOOD_PER_SECOND = 5_000
+TRACE_PERCENT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,15 @@ class Edge:
         return self._file("SAMPAN_EDGE_TLS_KEY")
 
     @property
+    def collector(self) -> Collector | None:
+        """Where spans go. Raises StackError for what is no address."""
+        given = self.text("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", self.text("OTEL_EXPORTER_OTLP_ENDPOINT"))
+        if not given:
+            return None
+        authority = self._file("OTEL_EXPORTER_OTLP_CERTIFICATE")
+        return collector(given, self.text("OTEL_EXPORTER_OTLP_HEADERS"), authority)
+
+    @property
     def url(self) -> str:
         scheme = "https" if self.certificate else "http"
         return f"{scheme}://{self.reachable_host}:{self.port}"
@@ -88,6 +101,29 @@ class Edge:
         return Path(text).absolute() if text else None
 
 
+def collector(endpoint: str, headers: str, authority: Path | None) -> Collector:
+    """The collector that OpenTelemetry's own variables name: OTLP over gRPC. Raises StackError."""
+    from envoy.settings import Collector
+
+    try:
+        split = urlsplit(endpoint)
+        host, port = split.hostname, split.port or 4317
+    except ValueError:
+        split, host, port = urlsplit(""), None, 0
+    if host is None or split.scheme not in ("http", "https"):
+        hint = "It should look like http://127.0.0.1:4317, and speak OTLP over gRPC."
+        raise StackError("envoy", "OTEL_EXPORTER_OTLP_ENDPOINT is not an address", hint)
+    if split.scheme == "https" and authority is None:
+        system = ssl.get_default_verify_paths().cafile or ""
+        if not system:
+            hint = "Name a PEM file of authorities: OTEL_EXPORTER_OTLP_CERTIFICATE."
+            raise StackError("envoy", "this system has no list of authorities for the collector", hint)
+        authority = Path(system)
+    pairs = (pair.partition("=") for pair in headers.split(",") if "=" in pair)
+    sent = tuple((key.strip().lower(), unquote(value.strip())) for key, _, value in pairs)
+    return Collector(host, port, authority if split.scheme == "https" else None, sent)
+
+
 def edge_settings(edge: Edge, pki: Pki, ports: Mapping[str, int], admin_port: int) -> EdgeSettings:
     from envoy.settings import LOCAL_ORIGINS, EdgeSettings
 
@@ -105,6 +141,7 @@ def edge_settings(edge: Edge, pki: Pki, ports: Mapping[str, int], admin_port: in
         ca_file=identity.ca,
         cert_file=identity.certificate,
         key_file=identity.key,
+        secret_file=identity.key.with_name("edge.yaml"),
         websockets=tuple(
             websockets(service, ports, edge.environment) for service in SERVICES.values() if service.websocket
         ),
@@ -116,6 +153,8 @@ def edge_settings(edge: Edge, pki: Pki, ports: Mapping[str, int], admin_port: in
         flood_per_second=edge.flood_per_second(),
         tls_cert_file=edge.certificate,
         tls_key_file=edge.key,
+        trace_percent=edge.number("SAMPAN_EDGE_TRACE_PERCENT", TRACE_PERCENT, 0, 100),
+        collector=edge.collector,
     )
 
 
@@ -149,10 +188,18 @@ def envoy_part(
     path = home.run / "envoy.yaml"
     settings = edge_settings(edge, pki, ports, admin_port)
 
-    def prepare() -> None:
+    @cache
+    def configuration() -> str:
+        """Made once: an edge that is started again must not wait for it."""
         from envoy.generate import render
 
-        write_private(path, render(settings))
+        return render(settings)
+
+    def prepare() -> None:
+        from envoy.generate import render_secret
+
+        write_private(settings.secret_file, render_secret(settings))
+        write_private(path, configuration())
 
     async def answers() -> bool:
         status, _ = await http.get(LOOPBACK, admin_port, "/ready")

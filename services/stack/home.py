@@ -27,6 +27,8 @@ class Running:
 
     pid: int
     started: float
+    # How often it was started again after it had ended by itself.
+    restarts: int = 0
 
 
 @dataclass(slots=True)

@@ -63,17 +63,19 @@ class LogFile:
             self._tail_size -= len(self._tail.popleft())
 
 
-class LogPipe(asyncio.Protocol):
+class Output:
     """Carries what a child writes into its log; no work while the child is silent."""
 
     def __init__(self, log: LogFile) -> None:
         self.log = log
         self.closed = asyncio.Event()
 
-    def data_received(self, data: bytes) -> None:
+    def heard(self, data: bytes) -> None:
+        """Something was written."""
         self.log.write(data)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def ended(self) -> None:
+        """The child and its own children have ended."""
         self.closed.set()
 
 

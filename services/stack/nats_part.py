@@ -26,7 +26,8 @@ def permissions(user: str) -> dict[str, object]:
         return {"publish": {"deny": ">"}, "subscribe": ["sampan.>"]}
     stream, api = stream_of(user), "$JS.API"
     own = [f"{api}.STREAM.{verb}.{stream}" for verb in ("INFO", "CREATE", "UPDATE")]
-    pull = [f"{api}.CONSUMER.CREATE.*.{user}", f"{api}.CONSUMER.MSG.NEXT.*.{user}", f"$JS.ACK.*.{user}.>"]
+    pull = [f"{api}.CONSUMER.{verb}.*.{user}" for verb in ("CREATE", "INFO", "MSG.NEXT")]
+    pull.append(f"$JS.ACK.*.{user}.>")
     return {"publish": [f"sampan.{user}.>", *own, *pull], "subscribe": [f"{inbox_of(user)}.>"]}
 
 

@@ -9,23 +9,33 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from contextvars import copy_context
+from typing import TYPE_CHECKING
 
 import uvloop
 from pydantic import ValidationError
 
-from services.mesh import faults, logs
+from services.mesh import faults, logs, trace
 from services.mesh.app import App
 from services.mesh.auth import TokenVerifier
 from services.mesh.chain import Chain
 from services.mesh.clock import system_clock
+from services.mesh.exposition import Listener, Process, Service
+from services.mesh.metrics import Gauge, LoopLag
 from services.mesh.ratelimit import RateLimiter
 from services.mesh.ratelimit_shared import SharedRateLimiter
 from services.mesh.revocation import Revocations
 from services.mesh.server import Server
 from services.mesh.settings import MeshSettings
-from services.mesh.tls import server_credentials
+from services.mesh.tls import Certificate, server_credentials
 from services.stack.topology import SERVICES
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
+    from services.mesh.spans import Spans
 
 READY_FD = "SAMPAN_READY_FD"
 VERSION = "0.1.0"
@@ -67,8 +77,9 @@ BUILDERS: dict[str, Callable[[MeshSettings], Awaitable[App]]] = {
 class Running:
     """A built service behind the whole chain: its server, its revocations, its background work."""
 
-    def __init__(self, app: App, mesh: MeshSettings) -> None:
+    def __init__(self, app: App, mesh: MeshSettings, tracer: Tracer | None = None) -> None:
         self._app = app
+        self._tracer = tracer
         log = logs.logger(app.name)
         self._log = log
         settings = app.settings
@@ -102,16 +113,20 @@ class Running:
             max_request_bytes=settings.max_request_bytes,
             slow_seconds=mesh.log_slow_seconds,
             sample=mesh.log_sample,
+            tracer=tracer,
         )
         self.server = Server(
             name=app.name,
             listen=settings.listen,
-            credentials=server_credentials(settings.tls_cert, settings.tls_key, settings.tls_ca),
+            credentials=server_credentials(Certificate(settings.tls_cert, settings.tls_key, settings.tls_ca)),
             chain=chain,
             servicers=app.servicers,
             log=log,
             max_request_bytes=settings.max_request_bytes,
             foreign=app.foreign,
+        )
+        self.counted = Service(
+            app.name, chain.calls, lambda: self.server.address, (self._observe, *app.observed)
         )
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -121,27 +136,45 @@ class Running:
         if self._shared is not None:
             await self._shared.start()
         await self.server.start()
+        context = copy_context()
+        context.run(trace.tracer.set, self._tracer)
+        loop = asyncio.get_running_loop()
         for work in (self.revocations.follow, *self._app.background):
-            task = asyncio.ensure_future(work())
+            task: asyncio.Task[None] = loop.create_task(_run(work), context=context.copy())
             task.add_done_callback(self._ended)
             self._tasks.append(task)
 
     async def stop(self, *, notice: float, grace: float) -> None:
         """Drains the server, ends background work, closes what the service opened."""
         await self.server.stop(notice=notice, grace=grace)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _end(self._tasks)
         if self._shared is not None:
             await self._shared.close()
         for close in self._app.closers:
             await close()
+
+    async def _observe(self) -> list[Gauge]:
+        alone = self._shared is None or self._shared.away
+        silent = self.revocations.silent_seconds
+        return [
+            Gauge("sampan_ratelimit_alone", "Whether limits are counted here alone, without Redis.", alone),
+            Gauge("sampan_revocations_silent_seconds", "Since the list of ended sessions was whole.", silent),
+        ]
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Background work that ends untold ends the process, which is started anew."""
         if not task.cancelled():
             self._log.error("background.ended", exc_info=task.exception())
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancels tasks until they have ended: one that is just connecting may swallow it, as nats-py does."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=0.2)
 
 
 async def serve(services: Sequence[str], mesh: MeshSettings) -> None:
@@ -155,7 +188,8 @@ async def serve(services: Sequence[str], mesh: MeshSettings) -> None:
 
     loop.add_signal_handler(signal.SIGTERM, ask_to_stop, mesh.drain_notice_seconds)
     loop.add_signal_handler(signal.SIGINT, ask_to_stop, 0.0)
-    starting = loop.create_task(_start(services, mesh))
+    spans = _spans(mesh)
+    starting = loop.create_task(_start(services, mesh, spans))
     await asyncio.wait((starting, stop), return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         # Told to stop while waiting for a part that is away.
@@ -163,19 +197,63 @@ async def serve(services: Sequence[str], mesh: MeshSettings) -> None:
         await asyncio.gather(starting, return_exceptions=True)
         return
     running = starting.result()
-    calm_collector()
-    _say_ready()
-    notice = await stop
-    grace = mesh.drain_grace_seconds if notice else 1.0
-    await asyncio.gather(*(one.stop(notice=notice, grace=grace) for one in running))
+    async with _measured(running, mesh, spans):
+        calm_collector()
+        _say_ready()
+        notice = await stop
+        grace = mesh.drain_grace_seconds if notice else 1.0
+        await asyncio.gather(*(one.stop(notice=notice, grace=grace) for one in running))
+    if spans is not None:
+        await asyncio.to_thread(spans.shutdown)
 
 
-async def _start(services: Sequence[str], mesh: MeshSettings) -> list[Running]:
+async def _run(work: Callable[[], Awaitable[None]]) -> None:
+    await work()
+
+
+def _spans(mesh: MeshSettings) -> Spans | None:
+    """Where spans go; the library that makes them is loaded only where they go anywhere."""
+    if not mesh.otlp_endpoint:
+        return None
+    from services.mesh.spans import Spans
+
+    return Spans.to(mesh.otlp_endpoint, logs.logger("spans"))
+
+
+@asynccontextmanager
+async def _measured(
+    running: Sequence[Running], mesh: MeshSettings, spans: Spans | None
+) -> AsyncIterator[None]:
+    """Tells the figures of the process within the block, if anybody wants to know."""
+    if not mesh.metrics_listen:
+        yield
+        return
+
+    def fates() -> tuple[int, int]:
+        return (spans.exported, spans.dropped) if spans else (0, 0)
+
+    lag = LoopLag()
+    listener = Listener(mesh.metrics_listen, Process([one.counted for one in running], lag, fates).scrape)
+    try:
+        await listener.start()
+    except OSError as error:
+        # Nobody goes without service because nobody can count it.
+        logs.logger("metrics").error("metrics.not_told", address=mesh.metrics_listen, error=error.strerror)
+    watching = asyncio.create_task(lag.run())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await listener.stop()
+
+
+async def _start(services: Sequence[str], mesh: MeshSettings, spans: Spans | None) -> list[Running]:
     """One after another: a service may need one that stands before it. Cancelled, it stops what has begun."""
     running: list[Running] = []
     try:
         for name in services:
-            running.append(Running(await BUILDERS[name](mesh), mesh))
+            tracer = spans.tracer(name) if spans else None
+            running.append(Running(await BUILDERS[name](mesh), mesh, tracer))
             await running[-1].start()
     except BaseException:
         # A gRPC server that is only dropped can keep the process from ending.
@@ -220,7 +298,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"sampan serve: setting {error.title}.{name}: {wrong['msg']}", file=sys.stderr)
         return 2
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

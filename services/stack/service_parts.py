@@ -36,6 +36,11 @@ def websocket_key(key: str) -> str:
     return f"{key}/websocket"
 
 
+def metrics_key(part: str) -> str:
+    """The name under which the port is remembered where a process tells its metrics."""
+    return f"metrics/{part}"
+
+
 def chosen(environment: Mapping[str, str]) -> tuple[Process, ...]:
     """The processes that this environment wants. Raises StackError."""
     try:
@@ -45,6 +50,13 @@ def chosen(environment: Mapping[str, str]) -> tuple[Process, ...]:
 
 
 def port_names(of: Iterable[Process] = PROCESSES) -> list[str]:
+    return [
+        *(metrics_key(part) for process in of for part in process.parts),
+        *_service_ports(of),
+    ]
+
+
+def _service_ports(of: Iterable[Process]) -> list[str]:
     keys = [
         (SERVICES[service], replica_key(service, replica))
         for process in of
@@ -100,7 +112,9 @@ class ServiceParts:
         return Part(
             name=name,
             command=(*binaries.dies_with_parent("INT"), *serve_command(name, process.services)),
-            environment=self.environment_of(listen, sockets),
+            environment=self.environment_of(
+                listen, f"{LOOPBACK}:{self.addresses.ports[metrics_key(name)]}", sockets
+            ),
             folder=ROOT,
             announces=True,
             # The edge is gone when services are stopped, so nobody needs notice: finish calls and end.
@@ -109,13 +123,14 @@ class ServiceParts:
         )
 
     def environment_of(
-        self, listen: Mapping[str, str], sockets: Mapping[str, str] | None = None
+        self, listen: Mapping[str, str], metrics: str = "", sockets: Mapping[str, str] | None = None
     ) -> dict[str, str]:
         """The whole environment of a process that runs the services in `listen` at those addresses.
 
-        `sockets` says where those with WebSockets listen for them.
+        It tells its metrics at `metrics`, if that is an address. `sockets` says where services with
+        WebSockets listen for them.
         """
-        made = self._common()
+        made = self._common() | {"SAMPAN_METRICS_LISTEN": metrics}
         made |= {
             f"SAMPAN_{service.upper()}_WEBSOCKET_LISTEN": place for service, place in (sockets or {}).items()
         }
@@ -157,7 +172,7 @@ def is_passed(name: str) -> bool:
 
 
 def serve_command(name: str, services: tuple[str, ...]) -> tuple[str, ...]:
-    return (sys.executable, "-m", "services.stack.serve", "--process", name, *services)
+    return (sys.executable, "-m", "services.stack.process", "--process", name, *services)
 
 
 def bytecode_cache(home: Home) -> Path:

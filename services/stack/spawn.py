@@ -8,14 +8,17 @@ import os
 import signal
 from dataclasses import dataclass
 
-from services.stack.logfile import LogFile, LogPipe
+from services.stack.logfile import LogFile, Output
 from services.stack.part import Part
+from services.stack.pipe import Pipe
 
 READY_FD = "SAMPAN_READY_FD"
 READY_WORD = b"READY\n"
 POLL = 0.01
 # What a process wrote last arrives a moment after its end; its own children may hold the pipe for longer.
 LAST_WORDS = 0.05
+# Longer than the notice and the grace of a service that drains.
+DRAIN_TIMEOUT = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +36,21 @@ class Exit:
             return f"signal {-self.code}"
 
 
-class ReadyPipe(asyncio.Protocol):
+class ReadyWord:
     """Hears the one word by which a part says that it serves; the end of the pipe means: never."""
 
     def __init__(self) -> None:
         self.said: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._heard = b""
 
-    def data_received(self, data: bytes) -> None:
+    def heard(self, data: bytes) -> None:
+        """Something was written."""
         self._heard += data
         if READY_WORD in self._heard and not self.said.done():
             self.said.set_result(True)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def ended(self) -> None:
+        """Nobody holds the pipe any more."""
         if not self.said.done():
             self.said.set_result(False)
 
@@ -57,8 +62,8 @@ class Run:
         self,
         part: Part,
         process: asyncio.subprocess.Process,
-        output: LogPipe,
-        pipes: list[asyncio.ReadTransport],
+        output: Output,
+        pipes: list[Pipe],
         said: asyncio.Future[bool] | None,
     ) -> None:
         self.part = part
@@ -113,12 +118,19 @@ class Run:
 
     async def stop(self) -> bool:
         """Asks, waits, then insists. Returns whether asking was enough; the process is gone either way."""
+        return await self._end(self.part.stop_signal, self.part.stop_timeout)
+
+    async def drain(self) -> bool:
+        """As `stop`, but others go on meanwhile: a service gives notice, and time to what it has begun."""
+        return await self._end(signal.SIGTERM, DRAIN_TIMEOUT)
+
+    async def _end(self, number: signal.Signals, patience: float) -> bool:
         willing = True
         if self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                self.process.send_signal(self.part.stop_signal)
+                self.process.send_signal(number)
             try:
-                await asyncio.wait_for(self.process.wait(), self.part.stop_timeout)
+                await asyncio.wait_for(self.process.wait(), patience)
             except TimeoutError:
                 willing = False
                 with contextlib.suppress(ProcessLookupError):
@@ -136,17 +148,17 @@ class Run:
 async def spawn(part: Part, log: LogFile) -> Run:
     """Prepares and starts a part. Call it in the main thread: death signals come when the starter ends."""
     await asyncio.to_thread(part.prepare)
-    output = LogPipe(log)
+    output = Output(log)
     reading, output_end = os.pipe()
-    pipes = [await listen(reading, output)]
+    pipes = [Pipe(reading, output)]
     said: asyncio.Future[bool] | None = None
     environment = dict(part.environment)
     passed: list[int] = []
     if part.announces:
         reading, ready_end = os.pipe()
-        ready = ReadyPipe()
+        ready = ReadyWord()
         said = ready.said
-        pipes.append(await listen(reading, ready))
+        pipes.append(Pipe(reading, ready))
         environment[READY_FD] = str(ready_end)
         passed.append(ready_end)
     try:
@@ -169,9 +181,3 @@ async def spawn(part: Part, log: LogFile) -> Run:
         for descriptor in (output_end, *passed):
             os.close(descriptor)
     return Run(part, process, output, pipes, said)
-
-
-async def listen(descriptor: int, protocol: asyncio.Protocol) -> asyncio.ReadTransport:
-    file = os.fdopen(descriptor, "rb", buffering=0)
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, file)
-    return transport

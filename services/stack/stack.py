@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Mapping
 
 from services.stack import ports as loopback
 from services.stack.addresses import OUTSIDE, Addresses
+from services.stack.endpoints import ADMIN
 from services.stack.envoy_part import PORT, Edge, edge_ready, envoy_part
 from services.stack.errors import StackError
 from services.stack.home import Home
@@ -23,7 +24,6 @@ from services.stack.service_parts import ServiceParts, chosen, port_names
 from services.stack.supervisor import Progress, Report, Supervisor, end_leftovers, together
 from services.stack.topology import SERVERS, SERVICES
 
-ADMIN = "envoy/admin"
 # Seconds between looks at the certificates.
 RENEWAL_PERIOD = 3_600.0
 
@@ -115,7 +115,12 @@ class Stack:
         await edge_ready(self.edge)
 
     async def _keep_certificates(self) -> None:
-        """A stack may outlive its certificates, which processes read at their start."""
+        """A stack may outlive its certificates. Processes read renewed ones by themselves.
+
+        A new authority is another matter: nobody believes both, so all are started anew, one by one.
+        """
+        authority = self.pki.identity(EDGE).ca
+        known = authority.read_bytes()
         while True:
             await asyncio.sleep(RENEWAL_PERIOD)
             try:
@@ -124,8 +129,12 @@ class Stack:
                 self.supervisor.journal.note("certificates not renewed", "supervisor", reason=str(error))
                 continue
             if renewed:
+                self.supervisor.journal.note("certificates renewed", "supervisor", names=renewed)
+            found = authority.read_bytes()
+            if found != known:
+                known = found
                 _, services, _ = self._stop_order()
-                await self.supervisor.replace([*services, "envoy"], "new certificates")
+                await self.supervisor.replace([*services, "envoy"], "new authority")
 
     async def _start_database(self, part: Part | None, addresses: Addresses) -> None:
         from services.stack import bootstrap

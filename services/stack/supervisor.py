@@ -113,7 +113,8 @@ class Supervisor:
 
     def _remember(self, name: str, pid: int) -> None:
         try:
-            self.state.parts[name] = Running(pid, psutil.Process(pid).create_time())
+            started = psutil.Process(pid).create_time()
+            self.state.parts[name] = Running(pid, started, self.children[name].restarts)
         except psutil.NoSuchProcess:
             self.state.parts.pop(name, None)
         self._save()

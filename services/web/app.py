@@ -5,12 +5,10 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import grpc
-
 from services.mesh import liveness
 from services.mesh.app import App
 from services.mesh.auth import NoKeys
-from services.mesh.channels import channel, is_serving
+from services.mesh.channels import LastingChannel, is_serving
 from services.mesh.clock import Clock, system_clock
 from services.mesh.settings import MeshSettings
 from services.web.docs import Docs
@@ -34,7 +32,7 @@ async def build(
     """Builds the service. `public` names the protobuf services that reflection tells of."""
     settings = settings or WebSettings()
     channels = {
-        name: channel(addresses, name, settings) for name, addresses in mesh.peers.items() if addresses
+        name: LastingChannel(addresses, name, settings) for name, addresses in mesh.peers.items() if addresses
     }
     service = WebService(
         services={name: _service_probe(opened, settings.probe_timeout) for name, opened in channels.items()},
@@ -48,7 +46,7 @@ async def build(
 
     async def close() -> None:
         for opened in channels.values():
-            await opened.close(None)
+            await opened.close()
 
     reflects = mesh.environment != "production"
     return App(
@@ -61,5 +59,8 @@ async def build(
     )
 
 
-def _service_probe(opened: grpc.aio.Channel, timeout: float) -> Probe:
-    return partial(is_serving, opened, timeout)
+def _service_probe(opened: LastingChannel, timeout: float) -> Probe:
+    async def probe() -> bool:
+        return await is_serving(opened.current(), timeout)
+
+    return probe

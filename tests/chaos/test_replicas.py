@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import time
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import httpx
 import pytest
 
 from sampan.identity.v1 import account_pb2
+from services.stack.pki import EDGE
 from services.stack.service_parts import replica_key
+from services.stack.topology import SERVICES
 from tests.conftest import shared_stack
+from tests.support import parts
+from tests.support.certificates import renew, serial_on_disk, serial_served
 from tests.support.clients import Clients, Person
 from tests.support.stack import Stack
 from tests.support.waiting import until
@@ -128,6 +135,102 @@ async def test_each_replica_stopped_in_turn_under_load_fails_no_call(pair: Stack
     journal = (pair.home / "logs" / "supervisor.log").read_text()
     for part in REPLICAS:
         assert f'"{part}"' in journal
+
+
+async def test_certificates_renewed_under_load_are_taken_up_and_fail_no_call(
+    pair: Stack, people: Clients
+) -> None:
+    person = await people.register()
+    load = load_on(people, person)
+    pids = {part: running.pid for part, running in pair.state.parts.items()}
+    renew(pair.pki, *SERVICES, EDGE)
+    for number in (0, 1):
+        address = f"127.0.0.1:{pair.state.ports[replica_key('identity', number)]}"
+        served = partial(serial_served, address, "web", pair.pki)
+        await until(served, serial_on_disk(pair.pki, "identity"), within=30)
+    await until(lambda: edge_serials(pair), {serial_on_disk(pair.pki, EDGE)}, within=30)
+    before = load.seen.total()
+
+    async def went_on() -> bool:
+        return load.seen.total() > before + 200
+
+    await until(went_on, True, within=60)
+    seen = await load.end()
+    assert set(seen) == {"rest", "grpc", "grpc_web", "register"}, seen
+    assert {part: running.pid for part, running in pair.state.parts.items()} == pids
+
+
+async def edge_serials(pair: Stack) -> set[int]:
+    """Serial numbers of the certificates under which the edge connects to services."""
+    url = f"http://127.0.0.1:{pair.state.ports['envoy/admin']}/certs"
+    async with httpx.AsyncClient() as client:
+        found = (await client.get(url)).json()["certificates"]
+    return {int(one["serial_number"], 16) for each in found for one in each["cert_chain"]}
+
+
+async def test_a_killed_replica_costs_no_read_and_only_the_writes_that_it_had_in_hand(
+    pair: Stack, people: Clients
+) -> None:
+    person = await people.register()
+    for part in REPLICAS:
+        await until(lambda: in_use(pair), 2, within=30)
+        load = load_on(people, person)
+        await until_more(load, 50)
+        killed = parts.kill(pair, part)
+        # The other one takes over at once: calls go on while the killed one starts.
+        await until_more(load, 50)
+        await parts.another(pair, part, killed)
+        await until(lambda: in_use(pair), 2, within=30)
+        seen = await load.end()
+        failed = {name: count for name, count in seen.items() if " " in name}
+        # Two callers register at a time, so that is the most that it had in hand.
+        assert sum(failed.values()) <= 2, seen
+        assert all(name.startswith("register ") and "UNAVAILABLE" in name for name in failed), seen
+
+
+async def test_a_write_that_a_killed_replica_had_in_hand_is_done_once_when_sent_again(
+    pair: Stack, people: Clients
+) -> None:
+    await until(lambda: in_use(pair), 2, within=30)
+    stop = asyncio.Event()
+
+    async def register_until_acknowledged() -> list[str]:
+        """Ids that the tries of one registration were answered with."""
+        body = {
+            "username": "u" + secrets.token_hex(8),
+            "password": secrets.token_urlsafe(12),
+            "request_id": str(uuid.uuid4()),
+        }
+        async with asyncio.timeout(5):
+            while (reply := await people.rest.call("POST", "/v1/auth/register", body)).code != 201:
+                assert reply.code == 503, reply
+        again = await people.rest.call("POST", "/v1/auth/register", body)
+        return [reply.body["id"], again.body["id"]]
+
+    async def keep_registering() -> list[list[str]]:
+        found = []
+        while not stop.is_set():
+            found.append(await register_until_acknowledged())
+        return found
+
+    callers = [asyncio.create_task(keep_registering()) for _ in range(4)]
+    killed = parts.kill(pair, REPLICAS[0])
+    await parts.another(pair, REPLICAS[0], killed)
+    await until(lambda: in_use(pair), 2, within=30)
+    stop.set()
+    for answers in await asyncio.gather(*callers):
+        assert answers
+        assert all(first == second for first, second in answers)
+
+
+async def until_more(load: Load, calls: int) -> None:
+    """Waits until so many calls more have been answered."""
+    enough = load.seen.total() + calls
+
+    async def answered() -> bool:
+        return load.seen.total() >= enough
+
+    await until(answered, True, within=5)
 
 
 async def test_a_frozen_redis_holds_no_call_up(pair: Stack, people: Clients) -> None:

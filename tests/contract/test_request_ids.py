@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import importlib
+import re
 
 import pytest
+from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import FieldDescriptor
 
 from sampan.options.v1 import policy_pb2
-from services.mesh.policy import Method, service_methods
+from services.mesh.policy import Method, all_methods
+from services.stack.codegen import DESCRIPTORS, GEN
 from services.stack.topology import SERVICES
 from tests.support.mutations import MUTATIONS
 
-for _service in SERVICES.values():
-    for _name in _service.public:
-        importlib.import_module(f"{_name.rpartition('.')[0]}.{_service.name}_service_pb2")
+_files = descriptor_pb2.FileDescriptorSet.FromString((GEN / DESCRIPTORS).read_bytes())
+for _file in _files.file:
+    if _file.package.startswith("sampan."):
+        importlib.import_module(_file.name.removesuffix(".proto").replace("/", ".") + "_pb2")
 
-PUBLIC = [
-    method
-    for service in SERVICES.values()
-    for name in service.public
-    for method in service_methods(name).values()
-]
-CHANGING = [method for method in PUBLIC if method.retry != policy_pb2.RETRY_SAFE]
+# Of people and of services alike.
+METHODS = all_methods(name for one in SERVICES.values() for name in (*one.public, *one.internal))
+# The verbs of the standard methods that only read.
+READS = ("Get", "List")
+CHANGING = [method for method in METHODS if re.findall("[A-Z][a-z]+", method.name)[0] not in READS]
 
 
 @pytest.mark.parametrize("method", CHANGING, ids=lambda method: method.path)
@@ -33,10 +35,11 @@ def test_what_changes_something_takes_a_request_id(method: Method) -> None:
     assert method.retry == policy_pb2.RETRY_WITH_REQUEST_ID
 
 
-@pytest.mark.parametrize("method", PUBLIC, ids=lambda method: method.path)
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.path)
 def test_what_takes_a_request_id_changes_something(method: Method) -> None:
     takes = "request_id" in method.request.DESCRIPTOR.fields_by_name
     assert takes == (method in CHANGING)
+    assert (method.retry == policy_pb2.RETRY_SAFE) == (method not in CHANGING)
 
 
 def test_the_effects_of_each_are_counted_by_a_test() -> None:

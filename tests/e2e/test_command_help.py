@@ -13,6 +13,7 @@ COMMANDS = (
     "infra down",
     "infra logs",
     "infra up",
+    "metrics",
     "migrate create",
     "migrate down-1",
     "migrate up-1",
@@ -20,6 +21,7 @@ COMMANDS = (
     "restore",
     "seed",
     "test",
+    "top",
     "try",
 )
 

@@ -19,7 +19,7 @@ from sampan.probe.v1.probe_service_pb2_grpc import ProbeServiceStub
 from services.mesh.app import App
 from services.mesh.channels import acting_for, service_config
 from services.mesh.errors import DeadlineExceeded, Internal, NotFound, RateLimited, SampanError, Unavailable
-from services.mesh.policy import all_methods
+from services.mesh.policy import all_methods, method_at
 from services.mesh.settings import MeshSettings, ServiceSettings
 from services.stack.pki import Pki
 from services.stack.serve import Running
@@ -43,8 +43,8 @@ from tests.support.wire import wire_to
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
-# The one method that may not be tried again.
 ROTATE = identity_pb.RotateKeysRequest()
+HELLO = probe.EchoRequest(text="x")
 
 
 def deliver() -> notification_pb.DeliverRequest:
@@ -52,6 +52,8 @@ def deliver() -> notification_pb.DeliverRequest:
 
 
 def test_the_service_config_says_what_the_contract_says() -> None:
+    (once,) = json.loads(service_config([method_at(f"/{PROBE}/EchoOnce")]))["methodConfig"]
+    assert "retryPolicy" not in once
     config = json.loads(service_config(all_methods([IDENTITY, NOTIFICATION])))
     assert config["loadBalancingConfig"] == [{"round_robin": {}}]
     assert config["healthCheckConfig"] == {"serviceName": ""}
@@ -63,6 +65,7 @@ def test_the_service_config_says_what_the_contract_says() -> None:
         "ReplayDead",
         "ListRevocations",
         "SetRole",
+        "RotateKeys",
         "GetContact",
     }
     assert by_name["Deliver"]["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
@@ -227,9 +230,9 @@ async def test_a_mutation_is_tried_again_under_one_request_id(pki: Pki) -> None:
 async def test_what_may_not_be_tried_again_is_tried_once(pki: Pki) -> None:
     replica = Replica()
     replica.failures_left = 1
-    async with served("identity", IDENTITY, replica, pki, "operator") as peer:
+    async with served("probe", PROBE, replica, pki, "web") as peer:
         with pytest.raises(Unavailable):
-            await IdentityInternalServiceStub(peer.channel).RotateKeys(ROTATE)
+            await ProbeServiceStub(peer.channel).EchoOnce(HELLO)
     assert replica.served == 1
 
 
@@ -249,17 +252,17 @@ async def test_a_service_that_keeps_failing_is_left_alone_for_a_while(pki: Pki) 
     now = [0.0]
     replica = Replica()
     replica.failures_left = 20
-    async with served("identity", IDENTITY, replica, pki, "operator", clock=lambda: now[0]) as peer:
-        stub = IdentityInternalServiceStub(peer.channel)
+    async with served("probe", PROBE, replica, pki, "web", clock=lambda: now[0]) as peer:
+        stub = ProbeServiceStub(peer.channel)
         for _ in range(20):
             with pytest.raises(Unavailable):
-                await stub.RotateKeys(ROTATE)
+                await stub.EchoOnce(HELLO)
         with pytest.raises(Unavailable):
-            await stub.RotateKeys(ROTATE)
+            await stub.EchoOnce(HELLO)
         assert replica.served == 20
         now[0] += 1.1
-        await stub.RotateKeys(ROTATE)
-        await stub.RotateKeys(ROTATE)
+        await stub.EchoOnce(HELLO)
+        await stub.EchoOnce(HELLO)
     assert replica.served == 22
 
 
@@ -302,19 +305,19 @@ async def test_replicas_stopped_one_after_another_fail_no_call_not_even_one_with
     pki: Pki,
 ) -> None:
     replicas = [Replica(), Replica()]
-    apps = [playing("identity", IDENTITY, one, pki) for one in replicas]
+    apps = [playing("probe", PROBE, one, pki) for one in replicas]
     running = [Running(app, MeshSettings()) for app in apps]
     for one in running:
         await one.start()
     addresses = [one.server.address for one in running]
-    async with peer_as("operator", "identity", pki, *addresses) as peer:
-        stub = IdentityInternalServiceStub(peer.channel)
-        load = Load(lambda: stub.RotateKeys(ROTATE))
+    async with peer_as("web", "probe", pki, *addresses) as peer:
+        stub = ProbeServiceStub(peer.channel)
+        load = Load(lambda: stub.EchoOnce(HELLO))
         for number in (0, 1):
             await until_served(replicas[number])
             await running[number].stop(notice=0.3, grace=5)
             await until_served(replicas[1 - number])
-            again = playing("identity", IDENTITY, replicas[number], pki, listen=addresses[number])
+            again = playing("probe", PROBE, replicas[number], pki, listen=addresses[number])
             running[number] = Running(again, MeshSettings())
             await running[number].start()
             await until_served(replicas[number])

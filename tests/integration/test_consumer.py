@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -42,10 +43,13 @@ class Handling:
 
     poisonous: set[uuid.UUID] = field(default_factory=set)
     away: bool = False
+    # Holds every try up until it is set.
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
     tried: list[uuid.UUID] = field(default_factory=list)
 
     async def handle(self, event: Received) -> Effect:
         self.tried.append(event.id)
+        await self.go_on.wait()
         if self.away:
             raise Unavailable
         if event.aggregate_id in self.poisonous:
@@ -117,6 +121,7 @@ async def setting(
     identity = Database(identity_database.runtime_url, pool=1, timeout=4, name="test")
     database = Database(notification_database.runtime_url, pool=3, timeout=4, name="test")
     handling = Handling()
+    handling.go_on.set()
     async with (
         nats_server(tmp_path) as server,
         on_bus(server, "identity") as publishing,
@@ -168,6 +173,40 @@ async def test_a_consumer_that_stops_before_it_acknowledges_leaves_one_effect(
         await until(setting.waiting, 0, within=15)
     assert await setting.effects() == ids
     assert setting.handling.tried == ids
+
+
+async def test_an_event_that_is_worked_on_for_long_is_not_delivered_again(setting: Setting) -> None:
+    setting.handling.go_on.clear()
+    async with setting.consuming():
+        (slow,) = await setting.publish(uuid.uuid4())
+
+        async def told() -> bool:
+            async with setting.server.client(ADMIN) as admin:
+                heard = await admin.subscribe("$JS.ACK.SAMPAN_IDENTITY.notification.>")
+                return [(await heard.next_msg(timeout=5)).data for _ in range(6)] == [b"+WPI"] * 6
+
+        # Twice as long as an event stays with a consumer that says nothing.
+        await until(told, wanted=True, within=20)
+        setting.handling.go_on.set()
+        await until(setting.effects, [slow], within=15)
+        await until(setting.waiting, 0, within=15)
+    assert setting.handling.tried == [slow]
+
+
+async def test_an_event_in_the_hand_of_a_consumer_that_died_comes_again_soon(setting: Setting) -> None:
+    setting.handling.go_on.clear()
+    async with setting.consuming():
+        (held,) = await setting.publish(uuid.uuid4())
+
+        async def tried() -> list[uuid.UUID]:
+            return setting.handling.tried
+
+        await until(tried, [held], within=15)
+    setting.handling.go_on.set()
+    async with setting.consuming():
+        await until(setting.effects, [held], within=15)
+        await until(setting.waiting, 0, within=15)
+    assert setting.handling.tried == [held, held]
 
 
 async def test_what_always_fails_is_parked_and_others_pass_it_by(setting: Setting) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,28 +15,31 @@ import pytest
 from google.protobuf.message import Message
 
 from sampan.identity.v1 import identity_service_pb2 as pb
+from sampan.identity.v1.identity_internal_service_pb2_grpc import IdentityInternalServiceStub
 from sampan.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
+from sampan.notification.v1.notification_internal_service_pb2_grpc import NotificationInternalServiceStub
 from sampan.profile.v1.profile_service_pb2_grpc import ProfileServiceStub
 from services.identity.keyring import KeyRing
 from services.mesh import logs
-from services.mesh.app import App
 from services.mesh.database import Database
 from services.mesh.idempotency import Sweeper
 from services.mesh.settings import MeshSettings
 from services.stack.pki import Pki
 from tests.support import faults
-from tests.support.databases import Clone, identity_app, profile_app
+from tests.support.databases import Clone, identity_app, notification_app, profile_app
 from tests.support.errors import reason
 from tests.support.mailbox import Mailbox
 from tests.support.mesh import Minter, channel_as, serving
 from tests.support.mutations import (
+    BEGINS,
     MUTATIONS,
-    OWN_IDS,
+    NO_OTHER,
     PASSWORD,
     SIGNED_IN,
     Mutation,
     World,
     name,
+    new_id,
     phone,
     registered,
 )
@@ -57,33 +61,38 @@ def through(proxy: Proxy, clone: Clone) -> Clone:
 
 @pytest.fixture(scope="module")
 async def behind(
-    identity_database: Clone, profile_database: Clone, notification: tuple[App, str], pki: Pki
+    identity_database: Clone, profile_database: Clone, notification_database: Clone, pki: Pki
 ) -> AsyncIterator[Behind]:
-    mesh = MeshSettings(
-        rate_limit_scale=10_000, peers={"notification": [notification[1]], "identity": ["127.0.0.1:1"]}
-    )
     minter = Minter()
-    async with proxy_before(identity_database.runtime_url) as proxy:
+    databases = (identity_database, profile_database, notification_database)
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        proxy = await enter(proxy_before(identity_database.runtime_url))
+        notifying = await enter(serving(await notification_app(through(proxy, notification_database), pki)))
+        mesh = MeshSettings(
+            rate_limit_scale=10_000, peers={"notification": [notifying], "identity": ["127.0.0.1:1"]}
+        )
         identity = await identity_app(through(proxy, identity_database), pki, mesh)
         profile = await profile_app(through(proxy, profile_database), pki, mesh, minter)
-        async with (
-            serving(identity, mesh) as identity_address,
-            serving(profile, mesh) as profile_address,
-            channel_as("edge", identity_address, "identity", pki) as to_identity,
-            channel_as("edge", profile_address, "profile", pki) as to_profile,
-            channel_as("operator", notification[1], "notification", pki) as to_notification,
-        ):
-            owners = [await asyncpg.connect(one.owner_url) for one in (identity_database, profile_database)]
-            world = World(
-                IdentityServiceStub(to_identity),
-                ProfileServiceStub(to_profile),
-                minter,
-                *owners,
-                Mailbox(to_notification),
-            )
-            yield Behind(world, proxy)
-            for owner in owners:
-                await owner.close()
+        identifying = await enter(serving(identity, mesh))
+        profiling = await enter(serving(profile, mesh))
+        operator = await enter(channel_as("operator", notifying, "notification", pki))
+        owners = [await asyncpg.connect(one.owner_url) for one in databases]
+        for owner in owners:
+            stack.push_async_callback(owner.close)
+        world = World(
+            IdentityServiceStub(await enter(channel_as("edge", identifying, "identity", pki))),
+            IdentityInternalServiceStub(await enter(channel_as("operator", identifying, "identity", pki))),
+            ProfileServiceStub(await enter(channel_as("edge", profiling, "profile", pki))),
+            NotificationInternalServiceStub(
+                await enter(channel_as("identity", notifying, "notification", pki))
+            ),
+            NotificationInternalServiceStub(operator),
+            minter,
+            *owners,
+            Mailbox(operator),
+        )
+        yield Behind(world, proxy)
 
 
 @pytest.fixture
@@ -95,10 +104,6 @@ def world(behind: Behind) -> World:
 async def mutation(request: pytest.FixtureRequest, world: World) -> Mutation:
     """A request, by the name of its method; tests that not all fit choose theirs."""
     return await MUTATIONS[request.param](world)
-
-
-def new_id() -> str:
-    return str(uuid.uuid4())
 
 
 def is_logout(request: pytest.FixtureRequest) -> bool:
@@ -131,7 +136,7 @@ async def test_fifty_equal_requests_have_one_effect_and_one_answer(
     assert await mutation.count() == mutation.after(before)
 
 
-@pytest.mark.parametrize("mutation", [one for one in MUTATIONS if one not in OWN_IDS], indirect=True)
+@pytest.mark.parametrize("mutation", [one for one in MUTATIONS if one not in NO_OTHER], indirect=True)
 async def test_other_input_under_the_same_id_is_refused_and_has_no_effect(mutation: Mutation) -> None:
     assert mutation.other is not None
     before, request_id = await mutation.count(), new_id()
@@ -153,8 +158,7 @@ async def test_a_connection_cut_at_the_commit_leaves_one_effect_after_a_retry(
     mutation: Mutation, behind: Behind, request: pytest.FixtureRequest, *, answered: bool
 ) -> None:
     before, request_id = await mutation.count(), new_id()
-    refreshes = "RefreshToken" in request.node.name
-    begins = b"UPDATE sessions" if refreshes else b"INSERT INTO idempotency"
+    begins = BEGINS.get(request.node.callspec.params["mutation"], b"INSERT INTO idempotency")
     behind.proxy.cut_when = cut = Cut((begins, b"COMMIT"), answered)
     assert await reason(mutation.send(request_id)) == "OUTCOME_UNKNOWN"
     assert cut.done == 1

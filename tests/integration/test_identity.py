@@ -18,6 +18,7 @@ from sampan.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
 from services.identity.keyring import KeyRing
 from services.mesh import migrations
 from services.mesh.database import Database
+from services.mesh.idempotency import Idempotency
 from services.mesh.settings import MeshSettings
 from services.mesh.vault import Vault
 from services.stack.pki import Pki
@@ -156,9 +157,11 @@ async def test_a_new_signing_key_signs_after_its_notice_and_the_old_one_goes_whe
 ) -> None:
     database = Database(identity_database.runtime_url, pool=1, timeout=5, name="tests")
     now = time.time() + 10
+    vault = Vault(base64.b64decode(identity_database.master_key))
     ring = KeyRing(
         database,
-        Vault(base64.b64decode(identity_database.master_key)),
+        vault,
+        Idempotency(vault.derive("idempotency")),
         lambda: now,
         notice=timedelta(seconds=120),
         token_life=timedelta(seconds=900),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -229,6 +230,23 @@ async def test_another_relay_goes_on_when_one_loses_its_lock(
         await write(database, Outbox(nobody), event())
         await drained(owner)
         assert await holders() != [pid]
+
+
+async def test_a_relay_outlives_a_connection_that_is_cut_in_whatever_it_does(
+    server: NatsServer, database: Database, identity_database: Clone, owner: asyncpg.Connection
+) -> None:
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'identity relay'"
+    busy = MeshSettings(relay_poll_seconds=0.001)
+    async with on_bus(server, "identity") as bus, relaying(identity_database, bus, busy) as relay:
+        admin = await asyncpg.connect(identity_database.admin_url)
+        cuts = 0
+        # A relay that has ended is no more there to be cut.
+        async with asyncio.timeout(60):
+            while cuts < 50:
+                await write(database, Outbox(relay.wake), event())
+                cuts += len(await admin.fetch(cut))
+        await admin.close()
+        await drained(owner)
 
 
 @pytest.mark.parametrize("how", ["stream deleted", "store deleted", "purged"])

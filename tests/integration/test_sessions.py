@@ -5,11 +5,21 @@ from __future__ import annotations
 import asyncio
 import secrets
 import uuid
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import asyncpg
+import grpc
 
 from sampan.identity.v1 import identity_service_pb2 as pb
+from sampan.identity.v1.events_pb2 import SessionCreated
 from sampan.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
+from services.mesh.app import App
+from services.mesh.tls import channel_credentials, server_name
+from services.stack.pki import Pki
+from tests.support import faults
 from tests.support.errors import reason
 from tests.support.waiting import until
 
@@ -161,3 +171,50 @@ async def test_a_new_password_ends_all_other_sessions(stub: IdentityServiceStub)
     assert await me(stub, person.access_token) == ""
     old = stub.Login(pb.LoginRequest(username=person.username, password=PASSWORD))
     assert await reason(old) == "INVALID_CREDENTIALS"
+
+
+@asynccontextmanager
+async def on_device(name: str, address: str, pki: Pki) -> AsyncIterator[IdentityServiceStub]:
+    """Identity, as a device of this name calls it."""
+    edge = pki.identity("edge")
+    credentials = channel_credentials(edge.certificate, edge.key, edge.ca)
+    options = (
+        ("grpc.ssl_target_name_override", server_name("identity")),
+        ("grpc.primary_user_agent", name),
+    )
+    async with grpc.aio.secure_channel(address, credentials, options) as channel:
+        yield IdentityServiceStub(channel)
+
+
+async def told_of(owner: asyncpg.Connection, user_id: str) -> list[tuple[bool, bool]]:
+    """Of each sign-in of a person: whether it was the first, and whether the device was known."""
+    rows = await owner.fetch(
+        "SELECT payload FROM outbox WHERE subject = 'sampan.identity.session.created' ORDER BY id"
+    )
+    said = [SessionCreated.FromString(row["payload"]) for row in rows]
+    return [(one.first_session, one.device_known) for one in said if one.account_id == user_id]
+
+
+async def test_twenty_sign_ins_at_once_on_a_new_device_find_it_new_once(
+    stub: IdentityServiceStub, identity: tuple[App, str], pki: Pki, owner: asyncpg.Connection
+) -> None:
+    person = await somebody(stub)
+    request = pb.LoginRequest(username=person.username, password=PASSWORD)
+    async with on_device("Pixel 10", identity[1], pki) as there:
+        await asyncio.gather(*(there.Login(request) for _ in range(20)))
+    await stub.Login(request)
+    told = await told_of(owner, person.id)
+    assert Counter(told) == {(True, False): 1, (False, False): 1, (False, True): 20}
+    assert told[0] == (True, False)
+
+
+async def test_a_sign_in_that_failed_leaves_its_device_new(
+    stub: IdentityServiceStub, identity: tuple[App, str], pki: Pki, owner: asyncpg.Connection, tmp_path: Path
+) -> None:
+    person = await somebody(stub)
+    request = pb.LoginRequest(username=person.username, password=PASSWORD)
+    async with on_device("Pixel 11", identity[1], pki) as there:
+        with faults.here(tmp_path), faults.armed(tmp_path, "identity.login.before_commit", "raise"):
+            assert await reason(there.Login(request)) == "INTERNAL"
+        await there.Login(request)
+    assert await told_of(owner, person.id) == [(True, False), (False, False)]

@@ -82,7 +82,7 @@ class ProbeServicer:
             raise getattr(errors, request.fail, RuntimeError)
         return probe.EchoResponse(text=request.text, caller=call.user.id if call.user else call.caller)
 
-    EchoPublic = EchoAdmin = EchoService = EchoWithoutPolicy = Echo
+    EchoPublic = EchoAdmin = EchoService = EchoOnce = EchoWithoutPolicy = Echo
 
     async def EchoDown(self, request: probe.EchoRequest, call: Call) -> AsyncIterator[probe.EchoResponse]:
         for _ in range(request.times):

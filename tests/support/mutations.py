@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import asyncpg
 from google.protobuf.message import Message
 
+from sampan.identity.v1 import identity_internal_service_pb2 as operating
 from sampan.identity.v1 import identity_service_pb2 as pb
+from sampan.notification.v1 import notification_internal_service_pb2 as notifying
 from sampan.profile.v1 import profile_service_pb2 as profiles
 from tests.support.mailbox import Mailbox
 from tests.support.mesh import Minter
@@ -22,13 +25,21 @@ Send = Callable[[str], Awaitable[Message]]
 
 @dataclass(frozen=True)
 class World:
-    """Identity and profile, their databases as their owners see them, and what people were sent."""
+    """Services as their callers see them, their databases as their owners do, and what people were sent.
+
+    `operating` is identity for the operator, `delivering` and `notifying` are notification for identity and
+    for the operator.
+    """
 
     identity: Any
+    operating: Any
     profile: Any
+    delivering: Any
+    notifying: Any
     minter: Minter
     identity_owner: asyncpg.Connection
     profile_owner: asyncpg.Connection
+    notification_owner: asyncpg.Connection
     mailbox: Mailbox
 
 
@@ -70,6 +81,10 @@ ROTATIONS = "(SELECT sum(generation - 1) FROM sessions)"
 TRIES = "(SELECT sum(tries) FROM challenges)"
 CHALLENGES = "(SELECT count(*) FROM challenges)"
 PROFILES = "(SELECT count(*) FROM profiles)"
+ADMINS = "(SELECT count(*) FROM accounts WHERE 'admin' = ANY (roles))"
+KEYS = "(SELECT count(*) FROM signing_keys)"
+DELIVERIES = "(SELECT count(*) FROM deliveries)"
+PENDING = "(SELECT count(*) FROM deliveries WHERE status = 'pending')"
 CHANGES = "(SELECT count(DISTINCT (id, updated_at)) FROM profiles WHERE updated_at > created_at)"
 
 
@@ -79,6 +94,10 @@ def name() -> str:
 
 def phone() -> str:
     return "+6681" + str(secrets.randbelow(10**7)).zfill(7)
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
 
 
 def email() -> str:
@@ -313,6 +332,52 @@ async def delete_profile(world: World) -> Mutation:
     )
 
 
+async def set_role(world: World) -> Mutation:
+    person, method = await registered(world), world.operating.SetRole
+    return Mutation(
+        sender(method, operating.SetRoleRequest(user=person.username, role="admin", granted=True)),
+        world.identity_owner,
+        {ADMINS: 1, ENDED: 1},
+        sender(method, operating.SetRoleRequest(user=person.username, role="admin", granted=False)),
+    )
+
+
+async def rotate_keys(world: World) -> Mutation:
+    """No input but the id, so no other."""
+    send = sender(world.operating.RotateKeys, operating.RotateKeysRequest())
+    return Mutation(send, world.identity_owner, {KEYS: 1})
+
+
+async def deliver(world: World) -> Mutation:
+    method = world.delivering.Deliver
+    return Mutation(
+        sender(method, notifying.DeliverRequest(channel="sms", to=phone(), template="no_account")),
+        world.notification_owner,
+        {DELIVERIES: 1},
+        sender(method, notifying.DeliverRequest(channel="sms", to=phone(), template="no_account")),
+    )
+
+
+async def replay_dead(world: World) -> Mutation:
+    ids = [await _dead_letter(world) for _ in range(2)]
+    method = world.notifying.ReplayDead
+    return Mutation(
+        sender(method, notifying.ReplayDeadRequest(id=ids[0])),
+        world.notification_owner,
+        {PENDING: 1},
+        sender(method, notifying.ReplayDeadRequest(id=ids[1])),
+    )
+
+
+async def _dead_letter(world: World) -> str:
+    """A message of the outbox, as if a provider had refused it."""
+    request = notifying.DeliverRequest(channel="sms", to=phone(), template="no_account", request_id=new_id())
+    made: notifying.DeliverResponse = await world.delivering.Deliver(request)
+    dead = "UPDATE deliveries SET status = 'dead' WHERE id = $1"
+    await world.notification_owner.execute(dead, uuid.UUID(made.id))
+    return made.id
+
+
 # By service and method; what stands after a space tells two of one method apart.
 MUTATIONS: dict[str, Callable[[World], Awaitable[Mutation]]] = {
     "IdentityService/Register": register,
@@ -331,6 +396,10 @@ MUTATIONS: dict[str, Callable[[World], Awaitable[Mutation]]] = {
     "ProfileService/CreateProfile": create_profile,
     "ProfileService/UpdateProfile": update_profile,
     "ProfileService/DeleteProfile": delete_profile,
+    "IdentityInternalService/SetRole": set_role,
+    "IdentityInternalService/RotateKeys": rotate_keys,
+    "NotificationInternalService/Deliver": deliver,
+    "NotificationInternalService/ReplayDead": replay_dead,
 }
 
 # Those of people who are signed in, so that their ids are theirs.
@@ -342,5 +411,10 @@ SIGNED_IN = (
     "ProfileService/UpdateProfile",
     "ProfileService/DeleteProfile",
 )
-# What a request may be repeated with is said in it, and its `request_id` belongs to that.
-OWN_IDS = ("IdentityService/RefreshToken",)
+# Without another input: what may be repeated is said by the token or there is nothing to say but the id.
+NO_OTHER = ("IdentityService/RefreshToken", "IdentityInternalService/RotateKeys")
+# By what its transaction begins, if that is not the claim of a `request_id`.
+BEGINS = {
+    "IdentityService/RefreshToken": b"UPDATE sessions",
+    "NotificationInternalService/Deliver": b"INSERT INTO deliveries",
+}

@@ -154,7 +154,7 @@ async def own_process(database: Clone, pki: Pki, log: Path, **settings: Any) -> 
     }
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "services.stack.serve", "notification"),
+            *(sys.executable, "-m", "services.stack.process", "notification"),
             env=environment,
             cwd=ROOT,
             stdout=output,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import psutil
 
+from services.stack.supervisor import is_same
 from services.stack.topology import EDGE, PROCESSES, SERVERS
 from tests.support.stack import Stack
 from tests.support.waiting import until
@@ -79,3 +81,36 @@ def hanging(stack: Stack, part: str) -> Iterator[None]:
         for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.resume()
+
+
+@contextlib.asynccontextmanager
+async def dead(stack: Stack, part: str) -> AsyncIterator[None]:
+    """While the block runs, a part is killed as often as it is started: nobody listens at its port."""
+    killing = asyncio.create_task(_kill_always(stack, part))
+    try:
+        yield
+    finally:
+        killing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await killing
+
+
+async def _kill_always(stack: Stack, part: str) -> None:
+    while True:
+        running = stack.state.parts.get(part)
+        found = is_same(running) if running else None
+        if found is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.kill()
+        await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def away(stack: Stack, part: str, how: str) -> AsyncIterator[None]:
+    """While the block runs, a part is `hanging` or `dead`."""
+    if how == "hanging":
+        with hanging(stack, part):
+            yield
+    else:
+        async with dead(stack, part):
+            yield

@@ -59,8 +59,8 @@ class Hop(ProbeServicer):
             yield one
 
 
-class Replica:
-    """One of several that play identity and notification: counts, and fails as often as told."""
+class Replica(ProbeServicer):
+    """One of several that play identity, notification and the probe: counts, and fails as often as told."""
 
     def __init__(self) -> None:
         self.served = 0
@@ -87,6 +87,10 @@ class Replica:
     async def ListDeliveries(self, _: Any, call: Call) -> notification_pb.ListDeliveriesResponse:
         await self._serve(call)
         return notification_pb.ListDeliveriesResponse()
+
+    async def EchoOnce(self, request: probe.EchoRequest, call: Call) -> probe.EchoResponse:
+        await self._serve(call)
+        return probe.EchoResponse(text=request.text)
 
     ReplayDead = ListRevocations = SetRole = GetContact = ListDeliveries
 

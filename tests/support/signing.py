@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from services.identity.keyring import KeyRing
 from services.mesh.clock import system_clock
 from services.mesh.database import Database
+from services.mesh.idempotency import Idempotency
 from services.mesh.vault import Vault
 from tests.support.stack import Stack
 
@@ -21,7 +22,8 @@ async def signing_key(stack: Stack) -> tuple[Ed25519PrivateKey, str]:
     try:
         vault = Vault(base64.b64decode(addresses.secrets.master_keys["identity"]))
         life = timedelta(seconds=900)
-        ring = KeyRing(database, vault, system_clock, notice=timedelta(), token_life=life)
+        idempotency = Idempotency(vault.derive("idempotency"))
+        ring = KeyRing(database, vault, idempotency, system_clock, notice=timedelta(), token_life=life)
         await ring.load()
     finally:
         await database.close()

@@ -98,7 +98,8 @@ def test_the_edge_finds_every_container(volume: Path) -> None:
             text = json.dumps(named[name]["load_assignment"])
             assert f'"address": "{container.host_of(name)}"' in text
             assert named[name]["type"] == "STRICT_DNS"
-    assert str(volume / "envoy" / "edge.key") in (volume / "envoy" / "envoy.yaml").read_text()
+    assert str(volume / "envoy" / "edge.yaml") in (volume / "envoy" / "envoy.yaml").read_text()
+    assert str(volume / "envoy" / "edge.key") in (volume / "envoy" / "edge.yaml").read_text()
 
 
 def test_what_is_made_is_private_and_made_once(volume: Path) -> None:

@@ -15,10 +15,11 @@ from google.protobuf import descriptor_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from envoy.contract import Binding, read_methods
-from envoy.generate import EdgeSettings, Upstream, build, render
+from envoy.generate import EdgeSettings, Upstream, build, render, render_secret
 from envoy.local_replies import GRPC_DOORS, NO_TRACE, causes
 from envoy.lua import FOREIGN, lua_source
 from envoy.routes import BUFFER_FILTER, JWT_FILTER, NOWHERE, TRANSCODER_FILTER
+from envoy.settings import Collector
 from sampan.common.v1 import error_reason_pb2
 from sampan.options.v1 import policy_pb2
 from services.mesh import errors
@@ -46,6 +47,7 @@ SETTINGS = EdgeSettings(
     ca_file=Path("ca.pem"),
     cert_file=Path("edge.pem"),
     key_file=Path("edge.key"),
+    secret_file=Path("edge.yaml"),
 )
 WITH_PROBE = replace(SETTINGS, upstreams=(*SETTINGS.upstreams, upstream("probe", (PROBE,))))
 
@@ -186,10 +188,11 @@ def test_uploads_of_many_messages_are_not_buffered() -> None:
 
 
 @pytest.mark.parametrize("path", PUBLIC)
-def test_only_safe_methods_are_sent_again_after_unavailable(path: str) -> None:
+def test_only_safe_methods_are_sent_again_after_unavailable_or_a_cut_connection(path: str) -> None:
     retry_on = route_for("POST", path)["route"]["retry_policy"]["retry_on"].split(",")
     assert {"connect-failure", "refused-stream"} <= set(retry_on)
-    assert ("unavailable" in retry_on) == (policy(PUBLIC[path]).retry == policy_pb2.RETRY_SAFE)
+    safe = policy(PUBLIC[path]).retry == policy_pb2.RETRY_SAFE
+    assert ({"unavailable", "reset"} & set(retry_on)) == ({"unavailable", "reset"} if safe else set())
 
 
 def test_reflection_is_public_and_only_there_when_set() -> None:
@@ -349,6 +352,18 @@ def test_services_are_reached_over_mtls_by_name() -> None:
     assert cluster["type"] == "STATIC"
 
 
+def test_the_edge_s_own_certificate_is_read_from_a_folder_that_is_watched() -> None:
+    settings = replace(SETTINGS, cert_file=Path("/pki/edge.crt"), secret_file=Path("/pki/edge.yaml"))
+    cluster = build(settings)["static_resources"]["clusters"][0]
+    context = cluster["transport_socket"]["typed_config"]["common_tls_context"]
+    (named,) = context["tls_certificate_sds_secret_configs"]
+    assert named["sds_config"]["path_config_source"] == {"path": "/pki/edge.yaml"}
+    (secret,) = yaml.safe_load(render_secret(settings))["resources"]
+    assert secret["name"] == named["name"]
+    assert secret["tls_certificate"]["certificate_chain"] == {"filename": "/pki/edge.crt"}
+    assert secret["tls_certificate"]["watched_directory"] == {"path": "/pki"}
+
+
 def test_named_hosts_are_resolved() -> None:
     settings = replace(SETTINGS, upstreams=(upstream("web", SERVICES["web"].public, host="web.internal"),))
     assert build(settings)["static_resources"]["clusters"][0]["type"] == "STRICT_DNS"
@@ -386,3 +401,27 @@ def test_lua_knows_every_reason_of_the_edge_and_every_bare_status() -> None:
 
 def test_yaml_is_the_same_configuration() -> None:
     assert yaml.safe_load(render(SETTINGS)) == build(SETTINGS)
+
+
+def test_no_span_is_made_where_there_is_no_collector() -> None:
+    assert "tracing" not in manager()
+    assert "collector" not in {cluster["name"] for cluster in build(SETTINGS)["static_resources"]["clusters"]}
+
+
+def test_spans_go_to_the_collector_and_tell_no_person_and_no_query() -> None:
+    settings = replace(
+        SETTINGS,
+        trace_percent=7,
+        collector=Collector("collector.example", 4317, Path("ca.pem"), (("x-key", "k"),)),
+    )
+    tracing = manager(settings)["tracing"]
+    assert tracing["max_path_tag_length"] == 0
+    assert {tag["tag"] for tag in tracing["custom_tags"]} == {"peer.address", "user_agent"}
+    provider = tracing["provider"]["typed_config"]
+    assert provider["sampler"]["typed_config"]["sampling_percentage"]["numerator"] == 7
+    assert provider["grpc_service"]["initial_metadata"] == [{"key": "x-key", "value": "k"}]
+    clusters = {cluster["name"]: cluster for cluster in build(settings)["static_resources"]["clusters"]}
+    assert clusters["collector"]["type"] == "STRICT_DNS"
+    tls = clusters["collector"]["transport_socket"]["typed_config"]
+    assert tls["sni"] == "collector.example"
+    assert tls["common_tls_context"]["validation_context"]["trusted_ca"] == {"filename": "ca.pem"}

@@ -18,7 +18,7 @@ from services.stack.errors import StackError
 from services.stack.home import Home
 from services.stack.part import Part
 from services.stack.pki import OPERATOR, Pki
-from services.stack.postgres_part import postgres_part
+from services.stack.postgres_part import postgres_part, syncs_at_once
 from services.stack.secrets import Secrets, complete
 from services.stack.service_parts import ServiceParts, is_passed, peers, port_names
 from services.stack.topology import SERVICES
@@ -70,6 +70,23 @@ def test_configuration_files_are_private(home: Home, secrets: Secrets) -> None:
     written = [path for name in ("redis", "nats") for path in (home / name).iterdir()]
     assert len(written) == 3
     assert {path.stat().st_mode & 0o777 for path in written} == {0o600}
+
+
+@pytest.mark.parametrize(
+    ("system", "release", "expected"),
+    [
+        ("Linux", "5.8.0", True),
+        ("Linux", "6.1.0-18-amd64", True),
+        ("Linux", "5.7.19", False),
+        ("Linux", "4.18.0-553", False),
+        ("Linux", "", False),
+        ("Darwin", "24.1.0", False),
+    ],
+)
+def test_only_a_kernel_that_tells_of_failed_writes_syncs_at_once(
+    system: str, release: str, expected: bool
+) -> None:
+    assert syncs_at_once(system, release) is expected
 
 
 def test_redis_has_no_default_user_and_keeps_services_apart() -> None:

@@ -20,6 +20,7 @@ from services.stack.errors import StackError
 from services.stack.home import Home, Running, State
 from services.stack.logfile import LogFile
 from services.stack.part import Part, inherited
+from services.stack.pipe import Pipe
 from services.stack.spawn import Exit
 from services.stack.supervisor import Progress, Supervisor, end_leftovers, is_same
 
@@ -61,18 +62,28 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_backoff_doubles_to_its_ceiling() -> None:
-    backoff = Backoff(first=0.05, ceiling=2.0, settled=10)
-    delays = [backoff.after(1.0) for _ in range(8)]
+def test_what_never_serves_is_tried_at_doubling_intervals_up_to_a_ceiling() -> None:
+    backoff = Backoff(first=0.05, ceiling=2.0)
+    delays = [backoff.failed() for _ in range(8)]
     assert delays == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
 
 
-def test_backoff_begins_anew_after_a_settled_run() -> None:
-    backoff = Backoff(first=0.05, ceiling=2.0, settled=10)
+def test_what_served_comes_back_at_once_however_often_it_dies() -> None:
+    backoff = Backoff(first=0.05, ceiling=2.0, young=0.5)
+    assert [backoff.served(1.0) for _ in range(30)] == [0.05] * 30
+
+
+def test_what_dies_of_its_first_calls_does_not_spin() -> None:
+    backoff = Backoff(first=0.05, ceiling=2.0, young=0.5)
+    assert [backoff.served(served) for served in (0.0, 0.2, 0.45)] == pytest.approx([0.5, 0.3, 0.05])
+
+
+def test_having_served_makes_failures_before_forgotten() -> None:
+    backoff = Backoff(first=0.05, ceiling=2.0)
     for _ in range(5):
-        backoff.after(9.9)
-    assert backoff.after(10.0) == 0.05
-    assert backoff.after(1.0) == 0.1
+        backoff.failed()
+    backoff.served(1.0)
+    assert backoff.failed() == 0.05
 
 
 async def test_what_is_killed_comes_back_and_the_journal_says_why(supervisor: Supervisor) -> None:
@@ -94,8 +105,9 @@ async def test_what_keeps_dying_is_tried_at_growing_intervals(supervisor: Superv
     marker.touch()
     os.kill(supervisor.children["part"].pid, signal.SIGTERM)
     deaths = lambda: [entry for entry in journal(supervisor) if entry["event"] == "died"]  # noqa: E731
-    await until(lambda: len(deaths()) >= 3)
-    waits = [entry["restart_in_ms"] for entry in deaths()[:3]]
+    await until(lambda: len(deaths()) >= 4)
+    # The first one served.
+    waits = [entry["restart_in_ms"] for entry in deaths()[1:4]]
     assert waits == sorted(set(waits))
     assert deaths()[1]["reason"] == "exit code 7"
     marker.unlink()
@@ -157,6 +169,43 @@ async def test_stages_are_stopped_in_order(tmp_path: Path) -> None:
     await made.stop([["third"], ["second"]])
     assert order.read_text().split() == ["third", "second", "first"]
     assert home.load_state().parts == {}
+
+
+class NextOwner:
+    """Hears the end of a pipe, and has another file opened under its descriptor at once."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.took = asyncio.Event()
+
+    def heard(self, data: bytes) -> None:
+        """Nothing is written."""
+
+    def ended(self) -> None:
+        """The descriptor is free."""
+        taken = os.open(os.devnull, os.O_RDONLY)
+        if taken != self.descriptor:
+            os.dup2(taken, self.descriptor)
+            os.close(taken)
+        self.took.set()
+
+
+@pytest.mark.parametrize("by_the_writer", [True, False])
+async def test_the_descriptor_of_a_pipe_is_closed_once(*, by_the_writer: bool) -> None:
+    reading, writing = os.pipe()
+    owner = NextOwner(reading)
+    pipe = Pipe(reading, owner)
+    if by_the_writer:
+        os.close(writing)
+    else:
+        pipe.close()
+        os.close(writing)
+    async with asyncio.timeout(10):
+        await owner.took.wait()
+    pipe.close()
+    del pipe
+    await asyncio.sleep(0)
+    os.close(reading)
 
 
 async def test_progress_is_told_for_each_part(tmp_path: Path) -> None:

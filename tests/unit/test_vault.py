@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.mesh.personal import PersonKeys
 from services.mesh.vault import SealBroken, Vault, keyed_hash, new_key, seal, unseal
 
 
@@ -54,3 +57,25 @@ def test_a_master_key_of_another_length_is_refused() -> None:
 def test_parts_of_a_hash_cannot_run_into_each_other() -> None:
     key = new_key()
     assert keyed_hash(key, "ab", "c") != keyed_hash(key, "a", "bc")
+
+
+def test_what_is_sealed_for_a_person_is_what_it_always_was() -> None:
+    """Rows that were written long ago: the layout and the names of places stay."""
+    vault, person_id = Vault(bytes(32)), uuid.UUID(int=7)
+    data_key = bytes(range(32))
+    wrapped = vault.wrap(data_key, f"person_keys.wrapped:{person_id}")
+    person = PersonKeys(vault).find(person_id, wrapped)
+    assert person is not None
+    assert person.unseal(seal(data_key, 1, b"+66812345678", "a place"), "a place") == "+66812345678"
+    assert unseal(data_key, person.seal("text", "a place"), "a place") == b"text"
+
+
+def test_a_person_s_key_opens_nothing_of_another_and_is_not_shown() -> None:
+    keys = PersonKeys(Vault(bytes(32)))
+    ann, ben = keys.new(uuid.uuid4()), keys.new(uuid.uuid4())
+    with pytest.raises(SealBroken):
+        ben.unseal(ann.seal("text", "a place"), "a place")
+    with pytest.raises(SealBroken):
+        keys.find(ben.person_id, ann.wrapped)
+    assert keys.find(ann.person_id, None) is None
+    assert "data_key" not in repr(ann)

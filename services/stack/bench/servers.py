@@ -45,7 +45,7 @@ class Probe:
         """The text that came."""
         return probe.EchoResponse(text=request.text)
 
-    EchoPublic = EchoAdmin = EchoService = EchoWithoutPolicy = Echo
+    EchoOnce = EchoPublic = EchoAdmin = EchoService = EchoWithoutPolicy = Echo
 
     async def EchoDown(self, request: probe.EchoRequest, call: Call) -> AsyncIterator[probe.EchoResponse]:  # noqa: N802
         """The text, `times` times."""

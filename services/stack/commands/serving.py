@@ -35,7 +35,7 @@ def serve(
     from services.stack.addresses import addresses_of
     from services.stack.paths import ROOT
     from services.stack.pki import Pki
-    from services.stack.service_parts import ServiceParts, serve_command
+    from services.stack.service_parts import ServiceParts, metrics_key, serve_command
 
     with told_errors():
         home, environment = this_home()
@@ -48,9 +48,12 @@ def serve(
         own = {
             name: name if ports.is_free(state.ports.get(name, 0)) else f"serve/{name}" for name in services
         }
-        found = ports.assign(own.values(), state.ports, seed=f"{home.root} {os.getpid()}")
+        metrics = metrics_key(f"serve/{'+'.join(services)}")
+        found = ports.assign([*own.values(), metrics], state.ports, seed=f"{home.root} {os.getpid()}")
         listen = {name: f"{ports.LOOPBACK}:{found[key]}" for name, key in own.items()}
         for name, place in listen.items():
             typer.echo(f"{name} on {place}")
-        variables = ServiceParts(home, pki, addresses, environment).environment_of(listen)
+        told = f"{ports.LOOPBACK}:{found[metrics]}"
+        typer.echo(f"metrics on http://{told}/metrics")
+        variables = ServiceParts(home, pki, addresses, environment).environment_of(listen, told)
         replace_process(serve_command("+".join(services), tuple(services)), variables, ROOT)

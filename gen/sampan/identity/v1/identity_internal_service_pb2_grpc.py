@@ -71,7 +71,8 @@ class IdentityInternalServiceServicer:
 
     def SetRole(self, request, context):
         """Gives a person a role, or takes it. Their sessions end, so that no token says otherwise.
-        Errors: NOT_FOUND when there is no such person.
+        The same `request_id` again, by the same caller, ends no session twice and is answered with the roles as they are now.
+        Errors: NOT_FOUND (404) when there is no such person, REQUEST_ID_REUSED (409).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,6 +88,8 @@ class IdentityInternalServiceServicer:
 
     def RotateKeys(self, request, context):
         """Makes a new signing key. It is published at once and signs when all have had time to read it.
+        The same `request_id` again, by the same caller, makes no other key and is answered with the first one.
+        Errors: REQUEST_ID_REUSED (409).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

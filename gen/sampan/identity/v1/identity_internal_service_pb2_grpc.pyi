@@ -39,14 +39,18 @@ class IdentityInternalServiceStub:
     """
     SetRole: _grpc.UnaryUnaryMultiCallable[_identity_internal_service_pb2.SetRoleRequest, _identity_internal_service_pb2.SetRoleResponse]
     """Gives a person a role, or takes it. Their sessions end, so that no token says otherwise.
-    Errors: NOT_FOUND when there is no such person.
+    The same `request_id` again, by the same caller, ends no session twice and is answered with the roles as they are now.
+    Errors: NOT_FOUND (404) when there is no such person, REQUEST_ID_REUSED (409).
     """
     GetContact: _grpc.UnaryUnaryMultiCallable[_identity_internal_service_pb2.GetContactRequest, _identity_internal_service_pb2.GetContactResponse]
     """Where a person can be reached about one of their sessions, and what that session said of its device.
     Errors: NOT_FOUND when there is no such session of that account.
     """
     RotateKeys: _grpc.UnaryUnaryMultiCallable[_identity_internal_service_pb2.RotateKeysRequest, _identity_internal_service_pb2.RotateKeysResponse]
-    """Makes a new signing key. It is published at once and signs when all have had time to read it."""
+    """Makes a new signing key. It is published at once and signs when all have had time to read it.
+    The same `request_id` again, by the same caller, makes no other key and is answered with the first one.
+    Errors: REQUEST_ID_REUSED (409).
+    """
 
 @_typing.type_check_only
 class IdentityInternalServiceAsyncStub(IdentityInternalServiceStub):
@@ -59,14 +63,18 @@ class IdentityInternalServiceAsyncStub(IdentityInternalServiceStub):
     """
     SetRole: _aio.UnaryUnaryMultiCallable[_identity_internal_service_pb2.SetRoleRequest, _identity_internal_service_pb2.SetRoleResponse]  # type: ignore[assignment]
     """Gives a person a role, or takes it. Their sessions end, so that no token says otherwise.
-    Errors: NOT_FOUND when there is no such person.
+    The same `request_id` again, by the same caller, ends no session twice and is answered with the roles as they are now.
+    Errors: NOT_FOUND (404) when there is no such person, REQUEST_ID_REUSED (409).
     """
     GetContact: _aio.UnaryUnaryMultiCallable[_identity_internal_service_pb2.GetContactRequest, _identity_internal_service_pb2.GetContactResponse]  # type: ignore[assignment]
     """Where a person can be reached about one of their sessions, and what that session said of its device.
     Errors: NOT_FOUND when there is no such session of that account.
     """
     RotateKeys: _aio.UnaryUnaryMultiCallable[_identity_internal_service_pb2.RotateKeysRequest, _identity_internal_service_pb2.RotateKeysResponse]  # type: ignore[assignment]
-    """Makes a new signing key. It is published at once and signs when all have had time to read it."""
+    """Makes a new signing key. It is published at once and signs when all have had time to read it.
+    The same `request_id` again, by the same caller, makes no other key and is answered with the first one.
+    Errors: REQUEST_ID_REUSED (409).
+    """
 
 class IdentityInternalServiceServicer(metaclass=_abc_1.ABCMeta):
     """What other services and the operator ask of identity. The edge does not route it."""
@@ -88,7 +96,8 @@ class IdentityInternalServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_identity_internal_service_pb2.SetRoleResponse, _abc.Awaitable[_identity_internal_service_pb2.SetRoleResponse]]:
         """Gives a person a role, or takes it. Their sessions end, so that no token says otherwise.
-        Errors: NOT_FOUND when there is no such person.
+        The same `request_id` again, by the same caller, ends no session twice and is answered with the roles as they are now.
+        Errors: NOT_FOUND (404) when there is no such person, REQUEST_ID_REUSED (409).
         """
 
     @_abc_1.abstractmethod
@@ -107,6 +116,9 @@ class IdentityInternalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _identity_internal_service_pb2.RotateKeysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_identity_internal_service_pb2.RotateKeysResponse, _abc.Awaitable[_identity_internal_service_pb2.RotateKeysResponse]]:
-        """Makes a new signing key. It is published at once and signs when all have had time to read it."""
+        """Makes a new signing key. It is published at once and signs when all have had time to read it.
+        The same `request_id` again, by the same caller, makes no other key and is answered with the first one.
+        Errors: REQUEST_ID_REUSED (409).
+        """
 
 def add_IdentityInternalServiceServicer_to_server(servicer: IdentityInternalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

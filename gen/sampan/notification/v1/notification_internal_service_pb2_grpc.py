@@ -77,7 +77,9 @@ class NotificationInternalServiceServicer:
 
     def ReplayDead(self, request, context):
         """Gives dead letters another round of tries. Codes that have expired meanwhile stay dead.
-        Errors: INVALID_ARGUMENT (400), NOT_FOUND (404) when `id` is not a dead letter that may still be sent, UNAVAILABLE (503).
+        The same `request_id` again, by the same caller, replays nothing more and is answered with the first count.
+        Errors: INVALID_ARGUMENT (400), NOT_FOUND (404) when `id` is not a dead letter that may still be sent,
+        REQUEST_ID_REUSED (409), UNAVAILABLE (503).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,7 +46,9 @@ class NotificationInternalServiceStub:
     """
     ReplayDead: _grpc.UnaryUnaryMultiCallable[_notification_internal_service_pb2.ReplayDeadRequest, _notification_internal_service_pb2.ReplayDeadResponse]
     """Gives dead letters another round of tries. Codes that have expired meanwhile stay dead.
-    Errors: INVALID_ARGUMENT (400), NOT_FOUND (404) when `id` is not a dead letter that may still be sent, UNAVAILABLE (503).
+    The same `request_id` again, by the same caller, replays nothing more and is answered with the first count.
+    Errors: INVALID_ARGUMENT (400), NOT_FOUND (404) when `id` is not a dead letter that may still be sent,
+    REQUEST_ID_REUSED (409), UNAVAILABLE (503).
     """
 
 @_typing.type_check_only
@@ -67,7 +69,9 @@ class NotificationInternalServiceAsyncStub(NotificationInternalServiceStub):
     """
     ReplayDead: _aio.UnaryUnaryMultiCallable[_notification_internal_service_pb2.ReplayDeadRequest, _notification_internal_service_pb2.ReplayDeadResponse]  # type: ignore[assignment]
     """Gives dead letters another round of tries. Codes that have expired meanwhile stay dead.
-    Errors: INVALID_ARGUMENT (400), NOT_FOUND (404) when `id` is not a dead letter that may still be sent, UNAVAILABLE (503).
+    The same `request_id` again, by the same caller, replays nothing more and is answered with the first count.
+    Errors: INVALID_ARGUMENT (400), NOT_FOUND (404) when `id` is not a dead letter that may still be sent,
+    REQUEST_ID_REUSED (409), UNAVAILABLE (503).
     """
 
 class NotificationInternalServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -103,7 +107,9 @@ class NotificationInternalServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_notification_internal_service_pb2.ReplayDeadResponse, _abc.Awaitable[_notification_internal_service_pb2.ReplayDeadResponse]]:
         """Gives dead letters another round of tries. Codes that have expired meanwhile stay dead.
-        Errors: INVALID_ARGUMENT (400), NOT_FOUND (404) when `id` is not a dead letter that may still be sent, UNAVAILABLE (503).
+        The same `request_id` again, by the same caller, replays nothing more and is answered with the first count.
+        Errors: INVALID_ARGUMENT (400), NOT_FOUND (404) when `id` is not a dead letter that may still be sent,
+        REQUEST_ID_REUSED (409), UNAVAILABLE (503).
         """
 
 def add_NotificationInternalServiceServicer_to_server(servicer: NotificationInternalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -55,6 +55,11 @@ class ProbeServiceStub:
                 request_serializer=sampan_dot_probe_dot_v1_dot_probe__service__pb2.EchoRequest.SerializeToString,
                 response_deserializer=sampan_dot_probe_dot_v1_dot_probe__service__pb2.EchoResponse.FromString,
                 _registered_method=True)
+        self.EchoOnce = channel.unary_unary(
+                '/sampan.probe.v1.ProbeService/EchoOnce',
+                request_serializer=sampan_dot_probe_dot_v1_dot_probe__service__pb2.EchoRequest.SerializeToString,
+                response_deserializer=sampan_dot_probe_dot_v1_dot_probe__service__pb2.EchoResponse.FromString,
+                _registered_method=True)
         self.EchoDown = channel.unary_stream(
                 '/sampan.probe.v1.ProbeService/EchoDown',
                 request_serializer=sampan_dot_probe_dot_v1_dot_probe__service__pb2.EchoRequest.SerializeToString,
@@ -109,6 +114,13 @@ class ProbeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EchoOnce(self, request, context):
+        """Echoes to the service `web`, and a caller may not ask again: the one method whose retries are forbidden.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def EchoDown(self, request, context):
         """Echoes `times` times.
         """
@@ -157,6 +169,11 @@ def add_ProbeServiceServicer_to_server(servicer, server):
             ),
             'EchoService': grpc.unary_unary_rpc_method_handler(
                     servicer.EchoService,
+                    request_deserializer=sampan_dot_probe_dot_v1_dot_probe__service__pb2.EchoRequest.FromString,
+                    response_serializer=sampan_dot_probe_dot_v1_dot_probe__service__pb2.EchoResponse.SerializeToString,
+            ),
+            'EchoOnce': grpc.unary_unary_rpc_method_handler(
+                    servicer.EchoOnce,
                     request_deserializer=sampan_dot_probe_dot_v1_dot_probe__service__pb2.EchoRequest.FromString,
                     response_serializer=sampan_dot_probe_dot_v1_dot_probe__service__pb2.EchoResponse.SerializeToString,
             ),
@@ -288,6 +305,33 @@ class ProbeService:
             request,
             target,
             '/sampan.probe.v1.ProbeService/EchoService',
+            sampan_dot_probe_dot_v1_dot_probe__service__pb2.EchoRequest.SerializeToString,
+            sampan_dot_probe_dot_v1_dot_probe__service__pb2.EchoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EchoOnce(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.probe.v1.ProbeService/EchoOnce',
             sampan_dot_probe_dot_v1_dot_probe__service__pb2.EchoRequest.SerializeToString,
             sampan_dot_probe_dot_v1_dot_probe__service__pb2.EchoResponse.FromString,
             options,

@@ -41,6 +41,8 @@ class ProbeServiceStub:
     """Echoes to an admin."""
     EchoService: _grpc.UnaryUnaryMultiCallable[_probe_service_pb2.EchoRequest, _probe_service_pb2.EchoResponse]
     """Echoes to the service `web`."""
+    EchoOnce: _grpc.UnaryUnaryMultiCallable[_probe_service_pb2.EchoRequest, _probe_service_pb2.EchoResponse]
+    """Echoes to the service `web`, and a caller may not ask again: the one method whose retries are forbidden."""
     EchoDown: _grpc.UnaryStreamMultiCallable[_probe_service_pb2.EchoRequest, _probe_service_pb2.EchoResponse]
     """Echoes `times` times."""
     EchoUp: _grpc.StreamUnaryMultiCallable[_probe_service_pb2.EchoRequest, _probe_service_pb2.EchoResponse]
@@ -63,6 +65,8 @@ class ProbeServiceAsyncStub(ProbeServiceStub):
     """Echoes to an admin."""
     EchoService: _aio.UnaryUnaryMultiCallable[_probe_service_pb2.EchoRequest, _probe_service_pb2.EchoResponse]  # type: ignore[assignment]
     """Echoes to the service `web`."""
+    EchoOnce: _aio.UnaryUnaryMultiCallable[_probe_service_pb2.EchoRequest, _probe_service_pb2.EchoResponse]  # type: ignore[assignment]
+    """Echoes to the service `web`, and a caller may not ask again: the one method whose retries are forbidden."""
     EchoDown: _aio.UnaryStreamMultiCallable[_probe_service_pb2.EchoRequest, _probe_service_pb2.EchoResponse]  # type: ignore[assignment]
     """Echoes `times` times."""
     EchoUp: _aio.StreamUnaryMultiCallable[_probe_service_pb2.EchoRequest, _probe_service_pb2.EchoResponse]  # type: ignore[assignment]
@@ -106,6 +110,14 @@ class ProbeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_probe_service_pb2.EchoResponse, _abc.Awaitable[_probe_service_pb2.EchoResponse]]:
         """Echoes to the service `web`."""
+
+    @_abc_1.abstractmethod
+    def EchoOnce(
+        self,
+        request: _probe_service_pb2.EchoRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_probe_service_pb2.EchoResponse, _abc.Awaitable[_probe_service_pb2.EchoResponse]]:
+        """Echoes to the service `web`, and a caller may not ask again: the one method whose retries are forbidden."""
 
     @_abc_1.abstractmethod
     def EchoDown(

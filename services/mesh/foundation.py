@@ -1,0 +1,92 @@
+"""What every service with a database stands on, built from its settings in one way for all."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Awaitable, Callable, Mapping
+
+from services.mesh import logs
+from services.mesh.bus import Bus
+from services.mesh.consumer import Consumer, Handler
+from services.mesh.database import Database
+from services.mesh.idempotency import Idempotency, Stretch, Sweeper
+from services.mesh.metrics import Observe
+from services.mesh.outbox import Keeper, Outbox
+from services.mesh.relay import Relay
+from services.mesh.settings import DatabaseSettings, MeshSettings
+from services.mesh.vault import Vault
+
+
+class Foundation:
+    """Parts for a composition root, which asks for those that its service uses.
+
+    `background` and `observed` grow with each, and are the app's; `close` is the last of its closers.
+    """
+
+    def __init__(self, name: str, mesh: MeshSettings, settings: DatabaseSettings) -> None:
+        self.log = logs.logger(name)
+        self.database = Database(
+            settings.database_url.get_secret_value(),
+            pool=settings.database_pool,
+            timeout=settings.database_timeout,
+            name=name,
+        )
+        self.vault = Vault(base64.b64decode(settings.master_key.get_secret_value()))
+        self.background: list[Callable[[], Awaitable[None]]] = []
+        self.observed: list[Observe] = [self.database.observe]
+        self._name = name
+        self._mesh = mesh
+        self._settings = settings
+        self._bus: Bus | None = None
+
+    def idempotency(self, stretch: Stretch | None = None) -> Idempotency:
+        """Keys of requests, which are forgotten in time; `stretch` if requests hold passwords."""
+        sweeper = Sweeper(self.database, self._settings.idempotency_keep_hours, self.log)
+        self.background.append(sweeper.run)
+        return Idempotency(self.vault.derive("idempotency"), stretch)
+
+    def outbox(self) -> Outbox:
+        """Events of this service, and the relay that publishes them. Without a bus they wait."""
+        keeper = Keeper(self.database, self.log, days=self._mesh.outbox_keep_days)
+        self.background.append(keeper.run)
+        self.observed.append(keeper.observe)
+        bus = self._connected()
+        if bus is None:
+            return Outbox(_nobody_to_wake)
+        settings = self._settings
+        relay = Relay(
+            settings.database_url.get_secret_value(),
+            self._name,
+            bus,
+            self._mesh,
+            self.log,
+            timeout=settings.database_timeout,
+        )
+        self.background.append(relay.run)
+        return Outbox(relay.wake)
+
+    def consume(self, context: str, handlers: Mapping[str, Handler]) -> None:
+        """Has another context's events handled. Without a bus there are none."""
+        bus = self._connected()
+        if bus is not None:
+            consumer = Consumer(self._name, context, handlers, bus, self.database, self._mesh, self.log)
+            self.background += [consumer.run, consumer.replay, consumer.purge]
+            self.observed.append(consumer.observe)
+
+    async def close(self) -> None:
+        """Closes the bus, then the database."""
+        if self._bus is not None:
+            await self._bus.close()
+        await self.database.close()
+
+    def _connected(self) -> Bus | None:
+        """The one connection to the bus; None without one in the settings."""
+        if self._bus is None and self._settings.nats_url is not None:
+            self._bus = Bus(self._settings.nats_url.get_secret_value(), self._name, self.log)
+            self.background.append(self._bus.run)
+            self.observed.append(self._bus.observe)
+        return self._bus
+
+
+def _nobody_to_wake() -> None:
+    """Without a bus, events wait in the outbox."""
