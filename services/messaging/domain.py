@@ -1,0 +1,125 @@
+"""Values and rules of messaging: ids, kinds, roles, who may do what. No I/O, no proto."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum
+from uuid import UUID
+
+# Where everybody sees how far the others have read.
+SMALL = 100
+_SEQ_BYTES = 8
+
+
+class Kind(IntEnum):
+    """Kinds of dialogs, as they are stored."""
+
+    DIRECT = 1
+    GROUP = 2
+    CHANNEL = 3
+
+
+class Role(IntEnum):
+    """Roles of members, as they are stored: more rights, higher number."""
+
+    MEMBER = 1
+    ADMIN = 2
+    OWNER = 3
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is for who leads a dialog."""
+        return self >= Role.ADMIN
+
+
+def name_of(value: Kind | Role) -> str:
+    """What the contract calls it."""
+    return value.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class MessageId:
+    """Where a message is. As a text: base64url of the dialog's 16 bytes and the number's 8."""
+
+    dialog_id: UUID
+    seq: int
+
+    def __str__(self) -> str:
+        return message_id(self.dialog_id, self.seq)
+
+    @classmethod
+    def read(cls, text: str) -> MessageId | None:
+        """The id of a text; None when it is none. There is one text for each id."""
+        try:
+            raw = base64.b64decode(text, altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            return None
+        if len(raw) != 16 + _SEQ_BYTES:
+            return None
+        seq = int.from_bytes(raw[16:], "big")
+        return cls(UUID(bytes=raw[:16]), seq) if 0 < seq < 1 << 63 else None
+
+
+def message_id(dialog_id: UUID, seq: int) -> str:
+    """The text of a message's id: 32 characters."""
+    return base64.urlsafe_b64encode(dialog_id.bytes + seq.to_bytes(_SEQ_BYTES, "big")).decode()
+
+
+def direct_key(one: UUID, other: UUID) -> bytes:
+    """What there is once for two people, whoever asks."""
+    return b"".join(sorted((one.bytes, other.bytes)))
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A message that is to be written. Numbers of other messages are 0 where they cannot be of this dialog."""
+
+    dialog_id: UUID
+    sender_id: UUID
+    client_message_id: str
+    text: str = field(repr=False)
+    # Keyed hash of what was asked for.
+    request_hash: bytes
+    type: str = "text"
+    # A JSON object.
+    attributes: str | None = field(default=None, repr=False)
+    reply_to: int | None = None
+    thread: int | None = None
+    file_ids: tuple[UUID, ...] = ()
+    mentions: tuple[UUID, ...] = ()
+
+    @property
+    def is_notice(self) -> bool:
+        """Whether a service writes it in somebody's name."""
+        return self.type != "text"
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes, at most."""
+        return 512 + 4 * len(self.text) + 16 * (len(self.file_ids) + len(self.mentions))
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Somebody in a dialog."""
+
+    user_id: UUID
+    role: Role
+    joined_seq: int
+    joined_at: datetime
+    read_seq: int
+    read_no: int
+    muted: bool
+
+
+def may_remove(actor: Role, target: Role) -> bool:
+    """Whether one with a role may remove another: the owner anybody, admins only members."""
+    return actor.leads and actor > target
+
+
+def may_add(actor: Role, role: Role) -> bool:
+    """Whether one with a role may add somebody with another: to make admins is for the owner."""
+    return actor.leads and actor > role
