@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
@@ -75,7 +76,7 @@ def direct_key(one: UUID, other: UUID) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A message that is to be written. Numbers of other messages are 0 where they cannot be of this dialog."""
+    """A message that is to be written. The number of another one is 0 where that is of another dialog."""
 
     dialog_id: UUID
     sender_id: UUID
@@ -108,11 +109,111 @@ class Member:
 
     user_id: UUID
     role: Role
-    joined_seq: int
     joined_at: datetime
     read_seq: int
-    read_no: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """One emoji under a message. `mine` for who looks."""
+
+    emoji: str
+    count: int
+    mine: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message as it is now."""
+
+    dialog_id: UUID
+    seq: int
+    sender_id: UUID
+    client_message_id: str
+    created_at: datetime
+    type: str = "text"
+    text: str = field(default="", repr=False)
+    attributes: Mapping[str, str] | None = field(default=None, repr=False)
+    reply_to: int | None = None
+    thread_seq: int | None = None
+    reply_count: int = 0
+    file_ids: Sequence[UUID] | None = None
+    mentions: Sequence[UUID] | None = None
+    edited_at: datetime | None = None
+    deleted_at: datetime | None = None
+    reactions: Sequence[Reaction] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What a message said before it was changed."""
+
+    text: str = field(repr=False)
+    replaced_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Dialog:
+    """A dialog as one of its members sees it."""
+
+    id: UUID
+    kind: Kind
+    title: str
+    description: str
+    workspace_id: UUID | None
+    is_private: bool
+    created_by: UUID
+    created_at: datetime
+    active_at: datetime
+    members: Sequence[Member]
+    member_count: int
+    last_message: Message | None
+    seq: int
+    first_seq: int
+    read_seq: int
+    unread: int
+    mentioned: int
     muted: bool
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """How far somebody has read in a dialog, and what is left."""
+
+    dialog_id: UUID
+    read_seq: int
+    unread: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewReport:
+    """What somebody reports. `text` is what the message said then."""
+
+    id: UUID
+    dialog_id: UUID
+    seq: int
+    sender_id: UUID
+    reporter_id: UUID
+    category: str
+    comment: str = field(repr=False)
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What somebody reported, and when."""
+
+    of: NewReport
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Somebody who is blocked."""
+
+    user_id: UUID
+    created_at: datetime
 
 
 def may_remove(actor: Role, target: Role) -> bool:

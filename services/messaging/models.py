@@ -71,6 +71,14 @@ members = sa.Table(
     _id("inviter"),
     sa.PrimaryKeyConstraint("dialog_id", "user_id", name="members_pkey"),
     sa.Index("members_user_idx", "user_id", postgresql_where=sa.text("left_seq IS NULL")),
+    sa.Index(
+        "members_rank_idx",
+        "dialog_id",
+        sa.text("role DESC"),
+        "joined_at",
+        "user_id",
+        postgresql_where=sa.text("left_seq IS NULL"),
+    ),
 )
 
 messages = sa.Table(

@@ -52,6 +52,9 @@ TABLES = (
     """,
     "CREATE INDEX members_user_idx ON members (user_id) WHERE left_seq IS NULL",
     """
+    CREATE INDEX members_rank_idx ON members (dialog_id, role DESC, joined_at, user_id) WHERE left_seq IS NULL
+    """,
+    """
     CREATE TABLE messages (
         dialog_id uuid NOT NULL,
         seq bigint NOT NULL,
