@@ -1,4 +1,4 @@
-"""All SQL of live delivery: who is in which dialogs, how far these are, what happened after, where devices are."""
+"""All SQL of live delivery: who is in which dialogs, what happened there, and where devices are."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from services.messaging.publishing import LiveEvent
 class Reader(Protocol):
     """A database whose statements stand alone."""
 
-    async def fetch(self, statement: str, *values: Any) -> Sequence[Mapping[str, Any]]:
+    async def fetch(self, statement: str, *values: Any) -> Sequence[Any]:
         """One statement that only reads. Raises Unavailable."""
         ...
 
-    async def call(self, statement: str, *values: Any) -> Sequence[Mapping[str, Any]]:
+    async def call(self, statement: str, *values: Any) -> Sequence[Any]:
         """One statement that changes something. Raises Unavailable or OutcomeUnknown."""
         ...
 
@@ -127,7 +127,8 @@ _DEVICE = "SELECT resume FROM devices WHERE user_id = $1 AND device_id = $2"
 # Tokens as old as that are good for nothing; and nobody has so many devices.
 _FORGET = """
 DELETE FROM devices d USING (
-    SELECT user_id, device_id, updated_at, row_number() OVER (PARTITION BY user_id ORDER BY stamp DESC) AS place
+    SELECT user_id, device_id, updated_at,
+        row_number() OVER (PARTITION BY user_id ORDER BY stamp DESC) AS place
     FROM devices
 ) AS o
 WHERE d.user_id = o.user_id AND d.device_id = o.device_id
@@ -187,7 +188,7 @@ class LiveRepository:
         return [LiveEvent(row["dialog_id"], row["seq"], _event(row)) for row in rows]
 
     async def floors(self, wanted: Sequence[tuple[UUID, float]]) -> dict[UUID, int]:
-        """Number of the newest event of dialogs before a time, in seconds since the epoch; 0 when there is none."""
+        """Number of the newest event of dialogs before a time, in seconds since the epoch; 0 for none."""
         rows = await self._database.fetch(
             _FLOORS, [dialog for dialog, _ in wanted], [stamp for _, stamp in wanted]
         )
@@ -219,7 +220,7 @@ class LiveRepository:
 
     async def shared(self, user_ids: Sequence[UUID]) -> list[tuple[UUID, UUID]]:
         """The small dialogs of people: person, dialog."""
-        return [(row[0], row[1]) for row in await self._database.fetch(_SHARED, user_ids, SMALL)]  # type: ignore[index]
+        return [(row[0], row[1]) for row in await self._database.fetch(_SHARED, user_ids, SMALL)]
 
     async def blocks(self, user_ids: Sequence[UUID]) -> set[tuple[UUID, UUID]]:
         """Blocks by people or of them, both ways round."""

@@ -28,7 +28,7 @@ class Person:
 
     While somebody asks the database for their dialogs (`asking`), it may answer with what is over by then:
     `parted` remembers from which dialogs they were removed meanwhile, and by which event. While streams are
-    being opened (`opening`), `entered` has the dialogs that came meanwhile: up to where they were told, and a head.
+    being opened (`opening`), `entered` has the dialogs that came meanwhile: where they begin, and a head.
     """
 
     __slots__ = ("asking", "checked_at", "dialogs", "entered", "id", "opening", "parted", "sessions")
@@ -93,8 +93,7 @@ class Dialog:
     def take(self, seq: int, data: bytes) -> list[bytes]:
         """Events that may be told now that this one is here. Repeats give nothing, and so does a gap."""
         expected = self.head + 1
-        if seq > self.target:
-            self.target = seq
+        self.target = max(self.target, seq)
         if seq != expected:
             if seq > expected and len(self.early) < MOST_EARLY:
                 self.early[seq] = data

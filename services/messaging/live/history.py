@@ -115,7 +115,7 @@ def _grouped(found: Sequence[LiveEvent]) -> dict[UUID, dict[int, LiveEvent]]:
 def _run(found: dict[int, LiveEvent], after: int, until: int) -> list[LiveEvent]:
     """What comes first after a cursor, without gaps."""
     first = min((seq for seq in found if after < seq <= until), default=0)
-    run = []
+    run: list[LiveEvent] = []
     while first and (event := found.get(first + len(run))) is not None and event.seq <= until:
         run.append(event)
     return run

@@ -20,6 +20,7 @@ from services.messaging.live.wire import Kind, News
 from services.messaging.publishing import LiveEvent
 from services.messaging.repository_live import Membership, Memberships
 
+_MEMBERS = frozenset((MEMBER_ADDED, MEMBER_REMOVED))
 # An event that is overtaken by a later one is nearly always on its way: seconds before it is read instead.
 _PATIENCE = 0.02
 _RETRY = 0.25
@@ -173,8 +174,7 @@ class Hub:
 
     def expect(self, dialog: Dialog, seq: int) -> None:
         """An event of that number exists: it is read from the log unless it comes by itself."""
-        if seq > dialog.target:
-            dialog.target = seq
+        dialog.target = max(dialog.target, seq)
         if dialog.target > dialog.head:
             self._fill_soon(dialog, _PATIENCE)
 
@@ -189,7 +189,7 @@ class Hub:
         start = 0
         for at, event in enumerate(data):
             change = frames.change_of(event)
-            if change == MEMBER_REMOVED or change == MEMBER_ADDED:
+            if change in _MEMBERS:
                 self._dispatch(dialog, data[start : at + 1])
                 start = at + 1
                 user_id = frames.member_of(event)
@@ -289,7 +289,7 @@ class Hub:
     def apply(self, person: Person, found: Memberships, floors: dict[UUID, int]) -> list[Dialog]:
         """Takes in which dialogs a person is in; returns those in which, it seems, they are no longer.
 
-        `floors` says after which event dialogs begin for them that were not known, where it is not `joined_seq`.
+        `floors` says after which event new dialogs begin for them, where `joined_seq` does not.
         """
         self.learn_time(found.at)
         person.checked_at = found.at

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
 from uuid import UUID
 
 from services.mesh.call import User
 from services.mesh.errors import SampanError, Unavailable
 from services.mesh.group_read import GroupRead
-from services.messaging.errors import Draining, ResumeTokenAhead, ResumeTokenInvalid, TooManyStreams
+from services.messaging.errors import (
+    Draining,
+    ResumeTokenAhead,
+    ResumeTokenInvalid,
+    SessionEnded,
+    TooManyStreams,
+)
 from services.messaging.live import frames
 from services.messaging.live.dialog import Dialog, Person
 from services.messaging.live.frames import Head, Piece
@@ -38,6 +44,8 @@ class Opening:
         self._again: set[Person] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.draining = False
+        # Whether a session has ended; the process that serves says so.
+        self.is_revoked: Callable[[User], bool] = lambda _: False
 
     async def open(self, user: User, resume: str, device_id: str) -> Session:
         """A stream that begins where a token says, or else where the device was, or else now.
@@ -54,6 +62,8 @@ class Opening:
         try:
             session = Session(hub, person, device_id, user.session_id, user.expires)
             await self._begin(session, await self._position(person.id, resume, device_id))
+            if self.is_revoked(user):
+                raise SessionEnded
             hub.add(session)
             return session
         finally:

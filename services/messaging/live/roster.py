@@ -15,8 +15,8 @@ from services.messaging.live import frames
 if TYPE_CHECKING:
     from services.messaging.live.stream import Session
 
-# Milliseconds after which a client is asked to come back when the server stops: by chance, so that they do not
-# all come at once.
+# Milliseconds after which a client is asked to come back when the server stops: by chance, so that they do
+# not all come at once.
 _BACK = (50, 1000)
 
 
@@ -33,7 +33,7 @@ class Doorkeeper(Protocol):
 
 
 class Roster:
-    """Streams by what happens to them. `leeway` is how long after its token a stream may go on, in seconds."""
+    """Streams by what happens to them. `leeway`: seconds that a stream may go on after its token."""
 
     def __init__(self, clock: Clock, doorkeeper: Doorkeeper, *, heartbeat: int, leeway: float) -> None:
         self._clock = clock
@@ -96,7 +96,7 @@ class Roster:
     def drain(self) -> None:
         """Ends all streams, so that they go on elsewhere."""
         for session in self:
-            session.end(Draining(), retry_after_ms=random.randint(*_BACK), keep_rest=True)
+            session.end(Draining(), retry_after_ms=random.randint(*_BACK), keep_rest=True)  # noqa: S311
 
     def beat(self, tick: int) -> None:
         """A second is over: some get a heartbeat, and those whose token has expired come to their end."""
@@ -111,4 +111,3 @@ class Roster:
 
     def _ends(self, session: Session) -> int:
         return int(session.expires + self._leeway) + 1
-

@@ -28,7 +28,7 @@ _RETRY = 0.3
 
 
 class Session:
-    """Frames for one device, one after another: `async for frame in session` gives protobuf bytes, `texts` JSON.
+    """Frames for one device: `async for frame in session` gives protobuf bytes, `texts` gives JSON.
 
     It holds no more than `queue_bytes`: over that it drops events and reads them again when it can write.
     `behind` says of which dialogs it has not been told all that others were, and up to where it was; `ending`
@@ -299,7 +299,8 @@ class Session:
             try:
                 piece = found if isinstance(found, Piece) else (await asyncio.shield(found)).piece
             except Unavailable:
-                asyncio.get_running_loop().call_later(_RETRY * random.uniform(0.5, 1.5), self.wake)
+                pause = _RETRY * random.uniform(0.5, 1.5)  # noqa: S311 - only not all at once
+                asyncio.get_running_loop().call_later(pause, self.wake)
                 return
             if self.behind is not None and self.behind.get(dialog) == cursor:
                 self._add(dialog, cursor, piece)
