@@ -16,7 +16,7 @@ from services.mesh.identity_client import IdentityClient
 from services.mesh.paging import PageTokens
 from services.mesh.settings import MeshSettings
 from services.mesh.vault import Vault
-from services.messaging.accounts_client import Accounts, AccountsClient
+from services.messaging.accounts_client import AccountsClient
 from services.messaging.channels import ChannelService, NoticeService
 from services.messaging.dialogs import DialogService
 from services.messaging.members import MemberService
@@ -43,7 +43,6 @@ async def build(
     mesh: MeshSettings,
     settings: MessagingSettings | None = None,
     clock: Clock = system_clock,
-    accounts: Accounts | None = None,
     publisher: Publisher | None = None,
 ) -> App:
     """Builds the service. Its database and identity are first asked when it serves."""
@@ -57,7 +56,7 @@ async def build(
     idempotency = Idempotency(vault.derive("idempotency"))
     to_identity = Peer(mesh.peers["identity"], "identity", settings)
     identity = IdentityClient(to_identity, clock)
-    accounts = accounts or AccountsClient(to_identity)
+    accounts = AccountsClient(to_identity)
     publisher = publisher or Nobody()
     live: LiveMethods = NotLive()
 
