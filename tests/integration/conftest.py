@@ -55,3 +55,11 @@ async def people(messaging: tuple[App, str], identity_database: Clone, pki: Pki)
         talkers(edge, workspace, Minter.of(app), identity_database.owner_url) as found,
     ):
         yield found
+
+
+@pytest.fixture
+async def messaging_owner(messaging_database: Clone) -> AsyncIterator[asyncpg.Connection]:
+    """Messaging's database, as the role that owns its tables."""
+    connection = await asyncpg.connect(messaging_database.owner_url)
+    yield connection
+    await connection.close()
