@@ -44,7 +44,6 @@ async def build(
     mesh: MeshSettings,
     settings: MessagingSettings | None = None,
     clock: Clock = system_clock,
-    accounts: Accounts | None = None,
     publisher: Publisher | None = None,
 ) -> App:
     """Builds the service. Its database and identity are first asked when it serves."""
@@ -58,7 +57,7 @@ async def build(
     idempotency = Idempotency(vault.derive("idempotency"))
     to_identity = Peer(mesh.peers["identity"], "identity", settings)
     identity = IdentityClient(to_identity, clock)
-    accounts = accounts or AccountsClient(to_identity)
+    accounts = AccountsClient(to_identity)
     live = Live(mesh, settings, vault, clock, log)
     publisher = publisher or live.hub
 
