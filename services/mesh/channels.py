@@ -187,7 +187,8 @@ class Peer:
         self._addresses = tuple(addresses)
         self._service = service
         self._lasting = LastingChannel(self._addresses, service, settings)
-        self._methods: list[Method] = []
+        # By path: several stubs of one contract are fine.
+        self._methods: dict[str, Method] = {}
         self._channel: grpc.aio.Channel | None = None
         self._targets: dict[str, Any] = {}
         self.breaker = Breaker(clock)
@@ -278,16 +279,14 @@ class Peer:
     def _known(self, path: str) -> Method:
         if self._channel is not None:
             raise RuntimeError("all stubs of a peer are made before its first call")
-        method = method_at(path)
-        self._methods.append(method)
-        return method
+        return self._methods.setdefault(path, method_at(path))
 
     def _target(self, arity: str, path: str, codec: dict[str, Any]) -> Any:
         """The method on the open channel. Raises Unavailable when the breaker is open or nobody is known."""
         if not self._addresses:
             raise Unavailable
         self.breaker.enter()
-        opened = self._lasting.current(self._methods)
+        opened = self._lasting.current(self._methods.values())
         if opened is not self._channel:
             self._channel, self._targets = opened, {}
         if path not in self._targets:

@@ -59,6 +59,12 @@ async def _profile(mesh: MeshSettings) -> App:
     return await build(mesh)
 
 
+async def _messaging(mesh: MeshSettings) -> App:
+    from services.messaging.app import build
+
+    return await build(mesh)
+
+
 async def _web(mesh: MeshSettings) -> App:
     from services.web.app import build
 
@@ -70,6 +76,7 @@ BUILDERS: dict[str, Callable[[MeshSettings], Awaitable[App]]] = {
     "identity": _identity,
     "notification": _notification,
     "profile": _profile,
+    "messaging": _messaging,
     "web": _web,
 }
 
@@ -128,6 +135,7 @@ class Running:
         self.counted = Service(
             app.name, chain.calls, lambda: self.server.address, (self._observe, *app.observed)
         )
+        app.attach(chain, self.revocations)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -146,7 +154,7 @@ class Running:
 
     async def stop(self, *, notice: float, grace: float) -> None:
         """Drains the server, ends background work, closes what the service opened."""
-        await self.server.stop(notice=notice, grace=grace)
+        await self.server.stop(notice=notice, grace=grace, drain=self._app.drain)
         await _end(self._tasks)
         if self._shared is not None:
             await self._shared.close()
