@@ -352,6 +352,10 @@ def _unary(chain: Chain, method: Method, handler: Handler) -> Handler:
     return run
 
 
+# What a handler may give that is ready to be sent: protobuf, or JSON for doors of our own.
+_ENCODED = (bytes, str)
+
+
 def _closing(answers: Any) -> AbstractAsyncContextManager[Any]:
     return aclosing(answers) if hasattr(answers, "aclose") else nullcontext()
 
@@ -359,7 +363,7 @@ def _closing(answers: Any) -> AbstractAsyncContextManager[Any]:
 def _streaming(chain: Chain, method: Method, handler: Handler) -> Handler:
     counted = _counted(chain, method)
 
-    async def run(raw: Any, context: Context) -> AsyncIterator[bytes]:
+    async def run(raw: Any, context: Context) -> AsyncIterator[bytes | str]:
         call = await chain.enter(method, counted, context)
         try:
             answers = handler(_input(chain, method, raw), call)
@@ -367,7 +371,7 @@ def _streaming(chain: Chain, method: Method, handler: Handler) -> Handler:
             async with _closing(answers):
                 async for response in answers:
                     # A handler may have encoded it itself, once for many.
-                    yield response if type(response) is bytes else response.SerializeToString()
+                    yield response if type(response) in _ENCODED else response.SerializeToString()
             await chain.leave(call, context)
         except Exception as error:
             await chain.fail(call, context, error)

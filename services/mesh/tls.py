@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -54,6 +55,11 @@ class Certificate:
             with contextlib.suppress(OSError, ValueError):
                 self._follow()
         return self._pem
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Has new connections of a server of our own served under the files as they are."""
+        certificate, key, _ = self._paths
+        context.load_cert_chain(certificate, key)
 
     def _follow(self) -> None:
         marks = self._look()

@@ -15,6 +15,7 @@ from services.mesh.fast_database import FastDatabase
 from services.mesh.policy import method_at
 from services.mesh.revocation import Revocations
 from services.mesh.settings import MeshSettings
+from services.mesh.tls import Certificate
 from services.mesh.vault import Vault
 from services.messaging.live.acks import Acks
 from services.messaging.live.heads import Watch
@@ -29,6 +30,7 @@ from services.messaging.live.roster import Roster
 from services.messaging.repository_live import LiveRepository
 from services.messaging.servicer_live import LiveMethods
 from services.messaging.settings import MessagingSettings
+from services.messaging.websocket import WebSockets
 
 
 class Live:
@@ -82,6 +84,7 @@ class Live:
         if self._bus is not None:
             self._bus.hear(CHANGED, self._comings.hear)
         self.desk: Desk | None = None
+        self._websockets: WebSockets | None = None
 
     def methods(self, writer: Writer) -> LiveMethods:
         """The RPCs; `writer` does what frames of clients stand for."""
@@ -92,7 +95,12 @@ class Live:
             most=self._settings.frames_in_flight,
             frames_per_second=int(self._settings.frames_per_second * self._mesh.rate_limit_scale),
         )
-        return LiveMethods(self.opening, self.desk, hello_seconds=self._settings.hello_seconds)
+        methods = LiveMethods(self.opening, self.desk, hello_seconds=self._settings.hello_seconds)
+        settings = self._settings
+        if settings.websocket_listen:
+            certificate = Certificate(settings.tls_cert, settings.tls_key, settings.tls_ca)
+            self._websockets = WebSockets(settings.websocket_listen, certificate, methods)
+        return methods
 
     def attach(self, chain: Chain, revocations: Revocations) -> None:
         """Learns what the process decides: who may go on, and who has called too often."""
@@ -100,10 +108,14 @@ class Live:
         self.opening.is_revoked = revocations.is_revoked
         if self.desk is not None:
             self.desk.count = lambda path, call: chain.count(method_at(path), call)
+        if self._websockets is not None:
+            self._websockets.attach(chain)
 
     def drain(self) -> None:
         """Takes no more streams, and sends those that are here elsewhere."""
         self.opening.draining = True
+        if self._websockets is not None:
+            self._websockets.drain()
         self.roster.drain()
 
     @property
@@ -112,6 +124,8 @@ class Live:
         found = [self.hub.run, self._watch.run, self._acks.run, self._leases.run, self._comings.run]
         if self._bus is not None:
             found += [self._bus.run, self._link.run]
+        if self._websockets is not None:
+            found.append(self._websockets.run)
         return tuple(found)
 
     async def close(self) -> None:

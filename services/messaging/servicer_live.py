@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
 from uuid import UUID
 
 from sampan.messaging.v1 import frame_pb2
@@ -16,6 +17,9 @@ from services.messaging.live.opening import Opening
 from services.messaging.live.stream import Session
 
 Requests = AsyncIterator[frame_pb2.ConnectRequest]
+Shown = TypeVar("Shown")
+# A hello that is sent at once is here after so many seconds.
+_SAME_FLIGHT = 0.005
 
 
 class LiveMethods:
@@ -37,7 +41,16 @@ class LiveMethods:
         finally:
             session.close()
 
-    async def Connect(self, requests: Requests, call: Call) -> AsyncIterator[bytes]:
+    def Connect(self, requests: Requests, call: Call) -> AsyncIterator[bytes]:
+        return self._both_ways(requests, call, lambda session: session)
+
+    def ConnectText(self, requests: Requests, call: Call) -> AsyncIterator[str]:
+        """Connect for a door that shows frames as JSON."""
+        return self._both_ways(requests, call, Session.texts)
+
+    async def _both_ways(
+        self, requests: Requests, call: Call, shown: Callable[[Session], AsyncIterator[Shown]]
+    ) -> AsyncIterator[Shown]:
         reading = asyncio.ensure_future(_next(requests))
         try:
             session = await self._greet(reading, call)
@@ -47,7 +60,7 @@ class LiveMethods:
         inbound = Inbound(self._desk, session, call)
         reader = asyncio.ensure_future(_read(reading, requests, inbound))
         try:
-            async for frame in session:
+            async for frame in shown(session):
                 yield frame
         finally:
             session.close()
@@ -59,14 +72,33 @@ class LiveMethods:
         return pb.AckEventsResponse()
 
     async def _greet(self, reading: asyncio.Future[frame_pb2.ConnectRequest | None], call: Call) -> Session:
-        """Waits a little for a hello, and opens the stream."""
-        hello = frame_pb2.Hello()
-        await asyncio.wait((reading,), timeout=self._hello_seconds)
-        if reading.done() and reading.exception() is None:
-            first = reading.result()
-            if first is not None and first.HasField("hello"):
-                hello = first.hello
-        return await self._opening.open(call.require_user(), hello.resume, hello.device_id)
+        """Opens the stream where a hello says, if one comes soon; or else where it was when the call came."""
+        user = call.require_user()
+        await asyncio.wait((reading,), timeout=_SAME_FLIGHT)
+        if reading.done():
+            hello = _hello(reading)
+            return await self._opening.open(user, hello.resume, hello.device_id)
+        # What happens while we wait for a hello must not be missed by somebody who says none.
+        session = await self._opening.open(user, "", "")
+        try:
+            await asyncio.wait((reading,), timeout=self._hello_seconds)
+        except BaseException:
+            session.close()
+            raise
+        hello = _hello(reading)
+        if not hello.resume and not hello.device_id:
+            return session
+        session.close()
+        return await self._opening.open(user, hello.resume, hello.device_id)
+
+
+def _hello(reading: asyncio.Future[frame_pb2.ConnectRequest | None]) -> frame_pb2.Hello:
+    """The hello that came first; an empty one when something else did, or nothing yet."""
+    if reading.done() and reading.exception() is None:
+        first = reading.result()
+        if first is not None and first.HasField("hello"):
+            return first.hello
+    return frame_pb2.Hello()
 
 
 async def _next(requests: Requests) -> frame_pb2.ConnectRequest | None:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from services.mesh.settings import ServiceSettings
+from services.mesh.settings import DatabaseSettings
 
 
-class MessagingSettings(ServiceSettings):
+class MessagingSettings(DatabaseSettings):
     """What every service has, the sizes of dialogs, and how messages are written."""
 
     model_config = SettingsConfigDict(
         env_prefix="SAMPAN_MESSAGING_", env_file=".env", extra="ignore", frozen=True
     )
 
-    database_url: SecretStr
-    # 32 bytes in base64; signs page tokens and keys hashes.
-    master_key: SecretStr
     # Members of a group and of a channel, at most.
     group_members: int = Field(default=1000, ge=2, le=100_000)
     channel_members: int = Field(default=10_000, ge=2, le=1_000_000)
@@ -34,6 +31,8 @@ class MessagingSettings(ServiceSettings):
     retention_sweep_seconds: float = Field(default=600.0, gt=0)
     # Connections with which live delivery reads.
     live_pool: int = Field(default=4, ge=1, le=50)
+    # Where WebSockets come in from the edge, `host:port`; without it there is no such door.
+    websocket_listen: str = ""
     # Live streams of one person in one process, at most.
     user_streams: int = Field(default=20, ge=1, le=10_000)
     # Bytes that wait for one slow stream; over it, it reads what it missed from the log.

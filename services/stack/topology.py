@@ -54,6 +54,7 @@ SERVICES: dict[str, Service] = {
             "messaging",
             public=("sampan.messaging.v1.MessagingService",),
             internal=("sampan.messaging.v1.MessagingInternalService",),
+            websocket="/websocket",
         ),
         Service("web", public=("sampan.web.v1.WebService",), database=False),
     )
