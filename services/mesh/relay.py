@@ -120,6 +120,8 @@ class Relay:
         self._log = log
         self._timeout = timeout
         self._duplicates_seconds = duplicates_seconds
+        # Of the stream, when it was last looked at.
+        self._first_sequence = 0
         self._look_seconds = look_seconds
         self._woken = asyncio.Event()
 
@@ -219,16 +221,25 @@ class Relay:
             self._log.warning("relay.cut_off", error=type(error).__name__)
         if sent:
             await asyncio.wait(sent, timeout=TIMEOUT)
-        acks = [_outcome(one) for one in sent] + [None] * (len(rows) - len(sent))
+        acks = [self._kept(_outcome(one)) for one in sent] + [None] * (len(rows) - len(sent))
         for span, ack in zip(spans, acks, strict=False):
             if span is not None:
                 trace.end(span, "" if ack else "unacknowledged")
         return acks
 
+    def _kept(self, ack: PubAck | None) -> PubAck | None:
+        """JetStream calls a message a duplicate also when it was purged meanwhile: then it has nothing of it.
+
+        Such a message is published again until JetStream has forgotten its id.
+        """
+        gone = ack is not None and ack.duplicate and ack.seq < self._first_sequence
+        return None if gone else ack
+
     async def _settle_stream(self, connection: asyncpg.Connection) -> None:
         """Makes the stream if there is none, and fills it again if it has lost what it was given."""
         info = await self._stream()
         created = info.created or datetime.now(UTC)
+        self._first_sequence = info.state.first_seq
         known = await connection.fetchrow(_KNOWN)
         if known is None:
             await connection.execute(_SET_KNOWN, created, info.state.last_seq)

@@ -281,6 +281,28 @@ async def test_a_stream_that_lost_its_events_is_filled_again(
         assert await in_stream(admin) == [str(one.id) for one in events]
 
 
+async def test_a_stream_purged_while_it_remembers_ids_is_filled_when_it_has_forgotten_them(
+    server: NatsServer, database: Database, identity_database: Clone, owner: asyncpg.Connection
+) -> None:
+    events = [event() for _ in range(5)]
+    await write(database, Outbox(nobody), *events)
+    looks = {**LOOKS, "duplicates_seconds": 2.0}
+    async with (
+        on_bus(server, "identity") as bus,
+        relaying(identity_database, bus, QUICK, **looks),
+        server.client(ADMIN) as admin,
+    ):
+        await drained(owner)
+        await admin.jetstream().purge_stream(STREAM)
+
+        async def filled() -> int:
+            return (await admin.jetstream().stream_info(STREAM)).state.messages
+
+        await until(filled, 5, within=15)
+        await drained(owner)
+        assert await in_stream(admin) == [str(one.id) for one in events]
+
+
 async def test_the_service_s_role_can_neither_remove_events_nor_change_them(
     database: Database, identity_database: Clone
 ) -> None:
