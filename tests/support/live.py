@@ -228,6 +228,18 @@ class Chat:
         self._devices.append(device)
         return device.open()
 
+    def at(self, replica: int, who: Talker) -> Talker:
+        """Somebody, as they call another replica."""
+        return Talker(self.replicas[replica].stub, who.id, who.token)
+
+    async def hears(self, wanted: bool) -> None:
+        """Waits until all replicas can tell each other something, or none can."""
+
+        async def ask() -> set[bool]:
+            return {not replica.live._link.is_away for replica in self.replicas}
+
+        await until(ask, {wanted}, within=15)
+
     async def close(self) -> None:
         """Ends all devices."""
         for device in self._devices:
