@@ -50,6 +50,14 @@ class Bus:
         """JetStream's API. What it is asked while the server is away fails."""
         return self._jetstream
 
+    async def publish(self, subject: str, payload: bytes) -> None:
+        """Says something to those who listen just then. Raises one of BUS_ERRORS."""
+        await self._client.publish(subject, payload)
+
+    async def flush(self) -> None:
+        """Returns when the server has all that was said. Raises one of BUS_ERRORS."""
+        await self._client.flush(timeout=TIMEOUT)  # type: ignore[arg-type]
+
     async def run(self) -> None:
         """Connects, and does so anew when the client has given up. Until cancelled; `close` comes after."""
         while True:

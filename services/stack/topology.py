@@ -48,12 +48,18 @@ SERVICES: dict[str, Service] = {
         ),
         Service("notification", public=(), internal=("sampan.notification.v1.NotificationInternalService",)),
         Service("profile", public=("sampan.profile.v1.ProfileService",)),
+        Service(
+            "presence",
+            public=("sampan.presence.v1.PresenceService",),
+            internal=("sampan.presence.v1.PresenceInternalService",),
+        ),
         Service("web", public=("sampan.web.v1.WebService",), database=False),
     )
 }
 
 PROCESSES: tuple[Process, ...] = (
     Process("people", ("identity", "notification", "profile")),
+    Process("chat", ("presence",)),
     Process("background", ("web",)),
 )
 

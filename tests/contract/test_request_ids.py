@@ -10,7 +10,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from sampan.options.v1 import policy_pb2
 from services.mesh.policy import Method, service_methods
 from services.stack.topology import SERVICES
-from tests.support.mutations import MUTATIONS
+from tests.support.mutations import ELSEWHERE, MUTATIONS
 
 for _service in SERVICES.values():
     for _name in _service.public:
@@ -40,5 +40,5 @@ def test_what_takes_a_request_id_changes_something(method: Method) -> None:
 
 
 def test_the_effects_of_each_are_counted_by_a_test() -> None:
-    counted = {one.split()[0] for one in MUTATIONS}
+    counted = {one.split()[0] for one in (*MUTATIONS, *ELSEWHERE)}
     assert counted == {".".join(method.path.split(".")[3:]) for method in CHANGING}

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from sampan.identity.v1 import identity_service_pb2 as pb
 from sampan.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
+from sampan.presence.v1.presence_service_pb2_grpc import PresenceServiceStub
 from sampan.profile.v1.profile_service_pb2_grpc import ProfileServiceStub
 from services.identity.keyring import KeyRing
 from services.mesh import logs
@@ -24,7 +25,7 @@ from services.mesh.idempotency import Sweeper
 from services.mesh.settings import MeshSettings
 from services.stack.pki import Pki
 from tests.support import faults
-from tests.support.databases import Clone, identity_app, profile_app
+from tests.support.databases import Clone, identity_app, presence_app, profile_app
 from tests.support.errors import reason
 from tests.support.mailbox import Mailbox
 from tests.support.mesh import Minter, channel_as, serving
@@ -40,6 +41,7 @@ from tests.support.mutations import (
     registered,
 )
 from tests.support.proxy import Cut, Proxy, proxy_before
+from tests.support.stack import Stack
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,12 @@ def through(proxy: Proxy, clone: Clone) -> Clone:
 
 @pytest.fixture(scope="module")
 async def behind(
-    identity_database: Clone, profile_database: Clone, notification: tuple[App, str], pki: Pki
+    stack: Stack,
+    identity_database: Clone,
+    profile_database: Clone,
+    presence_database: Clone,
+    notification: tuple[App, str],
+    pki: Pki,
 ) -> AsyncIterator[Behind]:
     mesh = MeshSettings(
         rate_limit_scale=10_000, peers={"notification": [notification[1]], "identity": ["127.0.0.1:1"]}
@@ -66,17 +73,26 @@ async def behind(
     async with proxy_before(identity_database.runtime_url) as proxy:
         identity = await identity_app(through(proxy, identity_database), pki, mesh)
         profile = await profile_app(through(proxy, profile_database), pki, mesh, minter)
+        urls = {
+            "redis_url": stack.addresses.redis("presence"),
+            "nats_url": stack.addresses.nats("presence"),
+        }
+        presence = await presence_app(through(proxy, presence_database), pki, mesh, minter, **urls)
         async with (
             serving(identity, mesh) as identity_address,
             serving(profile, mesh) as profile_address,
+            serving(presence, mesh) as presence_address,
             channel_as("edge", identity_address, "identity", pki) as to_identity,
             channel_as("edge", profile_address, "profile", pki) as to_profile,
+            channel_as("edge", presence_address, "presence", pki) as to_presence,
             channel_as("operator", notification[1], "notification", pki) as to_notification,
         ):
-            owners = [await asyncpg.connect(one.owner_url) for one in (identity_database, profile_database)]
+            databases = (identity_database, profile_database, presence_database)
+            owners = [await asyncpg.connect(one.owner_url) for one in databases]
             world = World(
                 IdentityServiceStub(to_identity),
                 ProfileServiceStub(to_profile),
+                PresenceServiceStub(to_presence),
                 minter,
                 *owners,
                 Mailbox(to_notification),

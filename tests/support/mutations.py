@@ -11,6 +11,7 @@ import asyncpg
 from google.protobuf.message import Message
 
 from sampan.identity.v1 import identity_service_pb2 as pb
+from sampan.presence.v1 import presence_service_pb2 as presences
 from sampan.profile.v1 import profile_service_pb2 as profiles
 from tests.support.mailbox import Mailbox
 from tests.support.mesh import Minter
@@ -22,13 +23,15 @@ Send = Callable[[str], Awaitable[Message]]
 
 @dataclass(frozen=True)
 class World:
-    """Identity and profile, their databases as their owners see them, and what people were sent."""
+    """Services, their databases as their owners see them, and what people were sent."""
 
     identity: Any
     profile: Any
+    presence: Any
     minter: Minter
     identity_owner: asyncpg.Connection
     profile_owner: asyncpg.Connection
+    presence_owner: asyncpg.Connection
     mailbox: Mailbox
 
 
@@ -70,6 +73,7 @@ ROTATIONS = "(SELECT sum(generation - 1) FROM sessions)"
 TRIES = "(SELECT sum(tries) FROM challenges)"
 CHALLENGES = "(SELECT count(*) FROM challenges)"
 PROFILES = "(SELECT count(*) FROM profiles)"
+HIDDEN = "(SELECT count(*) FROM preferences WHERE last_seen_hidden)"
 CHANGES = "(SELECT count(DISTINCT (id, updated_at)) FROM profiles WHERE updated_at > created_at)"
 
 
@@ -313,6 +317,19 @@ async def delete_profile(world: World) -> Mutation:
     )
 
 
+async def update_preferences(world: World) -> Mutation:
+    method, token, elsewhere = world.presence.UpdatePreferences, world.minter.token(), world.minter.token()
+    request = presences.UpdatePreferencesRequest(last_seen_hidden=True)
+    other = presences.UpdatePreferencesRequest(last_seen_hidden=False)
+    return Mutation(
+        sender(method, request, token),
+        world.presence_owner,
+        {HIDDEN: 1},
+        sender(method, other, token),
+        sender(method, request, elsewhere),
+    )
+
+
 # By service and method; what stands after a space tells two of one method apart.
 MUTATIONS: dict[str, Callable[[World], Awaitable[Mutation]]] = {
     "IdentityService/Register": register,
@@ -331,7 +348,10 @@ MUTATIONS: dict[str, Callable[[World], Awaitable[Mutation]]] = {
     "ProfileService/CreateProfile": create_profile,
     "ProfileService/UpdateProfile": update_profile,
     "ProfileService/DeleteProfile": delete_profile,
+    "PresenceService/UpdatePreferences": update_preferences,
 }
+# What changes nothing in a database; tests/integration/test_presence.py counts its effects.
+ELSEWHERE = ("PresenceService/SetPresence",)
 
 # Those of people who are signed in, so that their ids are theirs.
 SIGNED_IN = (
@@ -341,6 +361,7 @@ SIGNED_IN = (
     "ProfileService/CreateProfile",
     "ProfileService/UpdateProfile",
     "ProfileService/DeleteProfile",
+    "PresenceService/UpdatePreferences",
 )
 # What a request may be repeated with is said in it, and its `request_id` belongs to that.
 OWN_IDS = ("IdentityService/RefreshToken",)
