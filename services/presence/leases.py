@@ -136,7 +136,7 @@ class Leases:
 
     async def _run(self, script: Script, arguments: Sequence[str | int], *keys: str) -> Answer:
         names = (scripts.DUE, *keys)
-        with self._failing():
+        with self._asking():
             async with asyncio.timeout(self._timeout):
                 try:
                     answer: Answer = await self._redis.evalsha(script.id, len(names), *names, *arguments)
@@ -150,7 +150,7 @@ class Leases:
         """Runs a script for all devices, in one message to Redis."""
         pairs = [part for one in devices for part in (str(one.user_id), one.name)]
         chunks = [(*head, *pairs[at : at + 2 * _CHUNK]) for at in range(0, len(pairs), 2 * _CHUNK)]
-        with self._failing():
+        with self._asking():
             async with asyncio.timeout(self._timeout):
                 try:
                     return await self._send("EVALSHA", script.id, chunks)
@@ -166,8 +166,10 @@ class Leases:
         return found
 
     @contextmanager
-    def _failing(self) -> Iterator[None]:
+    def _asking(self) -> Iterator[None]:
         self._breaker.enter()
+        task = asyncio.current_task()
+        cancelled = task.cancelling() if task else 0
         try:
             yield
         except (RedisError, OSError, TimeoutError) as error:
@@ -176,6 +178,10 @@ class Leases:
                 self._lost = True
                 self._log.warning("leases.lost", error=type(error).__name__)
             raise Unavailable from error
+        finally:
+            # The client now and then swallows a cancellation, or ends with an error of its own instead.
+            if task and task.cancelling() > cancelled:
+                raise asyncio.CancelledError
         self._breaker.succeeded()
         if self._lost:
             self._lost = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
@@ -23,6 +24,9 @@ from services.presence.domain import (
 from services.presence.events import Voice
 from services.presence.leases import Device, Leases
 from services.presence.preferences import KnownPreferences
+
+# How long a renewal waits for preferences, in seconds: it must be answered whatever the database does.
+_PATIENCE = 0.8
 
 
 class Contacts(Protocol):
@@ -81,8 +85,9 @@ class PresenceService:
             self._wake()
         people = {device.user_id for device in devices}
         try:
-            preferences = await self._preferences.of(people)
-        except Unavailable:
+            async with asyncio.timeout(_PATIENCE):
+                preferences = await self._preferences.of(people)
+        except (Unavailable, TimeoutError):
             return dict.fromkeys(people, UNKNOWN)
         return {user: one for user, one in preferences.items() if one != Preferences()}
 

@@ -22,7 +22,7 @@ class PresenceSettings(ServiceSettings):
     master_key: SecretStr
     # Connections to Redis, at most, and how long a question to it may take, in seconds.
     redis_pool: int = Field(default=8, ge=1, le=100)
-    redis_timeout: float = Field(default=0.8, gt=0, le=10)
+    redis_timeout: float = Field(default=1.0, gt=0, le=10)
     # How long somebody stays online whose last device has said goodbye: it may be back at once.
     linger_seconds: float = Field(default=5.0, ge=0, le=60)
     # At most one change of a person is told in so many seconds; the last one wins.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -178,7 +176,8 @@ class Place:
     async def replica(self, internal_as: str = "messaging", **settings: Any) -> AsyncIterator[Replica]:
         """One more process; `internal_as` says who tells it of devices."""
         mesh = MeshSettings(
-            rate_limit_scale=10_000, peers={"identity": ["127.0.0.1:1"], "messaging": [self.messaging]}
+            rate_limit_scale=10_000,
+            peers={"identity": ["127.0.0.1:1"], "messaging": [one for one in [self.messaging] if one]},
         )
         urls = {"redis_url": self.redis.url("presence"), "nats_url": self.nats.url("presence")}
         more = {**urls, **QUICK, **settings}
@@ -220,11 +219,3 @@ async def servers(folder: Path) -> AsyncIterator[tuple[OwnRedis, NatsServer]]:
         (folder / name).mkdir()
     async with own_redis(folder / "redis", "presence") as redis, nats_server(folder / "nats") as nats:
         yield redis, nats
-
-
-async def repeating(work: Any, every: float) -> None:
-    """Does something again and again until cancelled, whether it works or not."""
-    while True:
-        with contextlib.suppress(Exception):
-            await work()
-        await asyncio.sleep(every)
