@@ -23,7 +23,7 @@ from services.presence.settings import PresenceSettings
 from services.stack.pki import Pki
 from tests.support.databases import Clone
 from tests.support.errors import reason
-from tests.support.presence import Heard, Place, listening, place, servers
+from tests.support.presence import Heard, Place, Replica, listening, place, servers
 from tests.support.proxy import proxy_before
 from tests.support.waiting import until
 
@@ -118,9 +118,10 @@ async def test_when_redis_has_forgotten_all_everybody_is_offline_until_heard_of(
 async def test_what_happens_while_the_bus_is_away_is_told_afterwards_as_it_is_then(here: Place) -> None:
     stays, goes, comes = here.friends(3)
     one = here.replicas[0]
-    await one.renew((stays.id, "phone"), (goes.id, "phone"))
     async with listening(here.nats) as before:
-        await until(lambda: before.last(goes.id), "online", within=10)
+        await one.renew((stays.id, "phone"), (goes.id, "phone"))
+        for person in (stays, goes):
+            await until(lambda: before.last(person.id), "online", within=10)  # noqa: B023
     await here.nats.kill()
     await one.end((stays.id, "phone"), (goes.id, "phone"))
     await until(lambda: comes.status(goes.id), "offline", within=10)
@@ -237,11 +238,13 @@ async def test_renewals_at_once_of_many_processes_lose_nobody(here: Place, heard
     viewer = here.somebody()
     here.contacts.pairs |= {frozenset((viewer.id, person.id)) for person in people}
 
-    async def renew(number: int) -> None:
+    async def renew(number: int, replica: Replica) -> None:
         devices = [(person.id, f"d{number}") for person in people]
-        await here.replicas[number % 2].renew(*devices, process=f"p{number}")
+        await replica.renew(*devices, process=f"p{number}")
 
-    await asyncio.gather(*(renew(number) for number in range(10)))
+    async with AsyncExitStack() as stack:
+        patient = [await stack.enter_async_context(here.replica(redis_timeout=10.0)) for _ in range(2)]
+        await asyncio.gather(*(renew(number, patient[number % 2]) for number in range(10)))
     for half in (people[:100], people[100:]):
         assert {found.status for found in await viewer.sees(*(one.id for one in half))} == {"online"}
 
