@@ -22,6 +22,7 @@ from tests.support import stack as stacks
 from tests.support.chat import Recorder
 from tests.support.clients import Clients
 from tests.support.mesh import Minter, make_pki, serving
+from tests.support.redis import own_redis
 from tests.support.stack import Stack
 
 RUN = "SAMPAN_TEST_RUN"
@@ -162,6 +163,13 @@ async def messaging_database(stack: Stack) -> AsyncIterator[databases.Clone]:
 
 
 @pytest.fixture(scope="module")
+async def presence_database(stack: Stack) -> AsyncIterator[databases.Clone]:
+    """A migrated and empty database of presence for one module."""
+    async with databases.clone(stack, "presence") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
 def heard() -> Recorder:
     """What the module's messaging told those who are connected."""
     return Recorder()
@@ -176,6 +184,22 @@ async def messaging(
     app = await databases.messaging_app(messaging_database, pki, mesh, Minter(), heard)
     async with serving(app, mesh) as address:
         yield app, address
+
+
+@pytest.fixture(scope="module")
+async def presence(
+    stack: Stack, presence_database: databases.Clone, pki: Pki, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[App, str]]:
+    """Presence in this process behind the production chain, and its address. Its keys are a Minter's.
+
+    It has a Redis of its own, and knows of no messaging.
+    """
+    mesh = MeshSettings(rate_limit_scale=10_000, peers={"identity": ["127.0.0.1:1"]})
+    async with own_redis(tmp_path_factory.mktemp("redis"), "presence") as redis:
+        urls = {"redis_url": redis.url("presence"), "nats_url": stack.addresses.nats("presence")}
+        app = await databases.presence_app(presence_database, pki, mesh, Minter(), **urls)
+        async with serving(app, mesh) as address:
+            yield app, address
 
 
 @pytest.fixture

@@ -66,6 +66,10 @@ class Bus:
         """Says something to those who listen just now; nothing of it is kept. Raises BUS_ERRORS."""
         await self._client.publish(subject, payload)
 
+    async def flush(self) -> None:
+        """Returns when the server has all that was said. Raises one of BUS_ERRORS."""
+        await self._client.flush(timeout=TIMEOUT)  # type: ignore[arg-type]
+
     async def run(self) -> None:
         """Connects, and does so anew when the client has given up. Until cancelled; `close` comes after."""
         while True:

@@ -22,7 +22,7 @@ from services.messaging.live.heads import Watch
 from services.messaging.live.history import History
 from services.messaging.live.hub import Hub
 from services.messaging.live.inbound import Desk, Writer
-from services.messaging.live.leases import CHANGED, Comings, Leases
+from services.messaging.live.leases import CHANGED, PREFERENCES, Comings, Leases, Limits
 from services.messaging.live.link import Link
 from services.messaging.live.opening import Opening
 from services.messaging.live.resume import Tokens
@@ -63,7 +63,9 @@ class Live:
         tokens = Tokens(vault.derive("resume"), days=settings.resume_days)
         self._peer = Peer(mesh.peers.get("presence", ()), "presence", settings)
         stub = PresenceInternalServiceStub(self._peer.channel)
-        self._leases = Leases(stub, self._link.process.hex(), log, seconds=settings.presence_lease_seconds)
+        limits = Limits()
+        process = self._link.process.hex()
+        self._leases = Leases(stub, process, limits, log, seconds=settings.presence_lease_seconds)
         self.roster = Roster(
             clock, self._leases, heartbeat=settings.heartbeat_seconds, leeway=mesh.token_leeway
         )
@@ -79,10 +81,11 @@ class Live:
         self.hub.entrance = self.opening
         self._acks = Acks(self._repository, tokens, days=settings.resume_days)
         self._watch = Watch(self.hub, self._link, self.opening, self._repository, log)
-        self._comings = Comings(self.hub, self._repository, log)
+        self._comings = Comings(self.hub, self._repository, limits, log)
         self._link.connect(self.hub)
         if self._bus is not None:
             self._bus.hear(CHANGED, self._comings.hear)
+            self._bus.hear(PREFERENCES, limits.hear)
         self.desk: Desk | None = None
         self._websockets: WebSockets | None = None
 

@@ -22,6 +22,7 @@ _HEARD = {
         "sampan.messaging.user.*",
         "sampan.messaging.alive.*",
         "sampan.presence.changed.*",
+        "sampan.presence.preferences.*",
     )
 }
 

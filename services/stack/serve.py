@@ -65,6 +65,12 @@ async def _messaging(mesh: MeshSettings) -> App:
     return await build(mesh)
 
 
+async def _presence(mesh: MeshSettings) -> App:
+    from services.presence.app import build
+
+    return await build(mesh)
+
+
 async def _web(mesh: MeshSettings) -> App:
     from services.web.app import build
 
@@ -77,6 +83,7 @@ BUILDERS: dict[str, Callable[[MeshSettings], Awaitable[App]]] = {
     "notification": _notification,
     "profile": _profile,
     "messaging": _messaging,
+    "presence": _presence,
     "web": _web,
 }
 

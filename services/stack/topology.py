@@ -56,13 +56,18 @@ SERVICES: dict[str, Service] = {
             internal=("sampan.messaging.v1.MessagingInternalService",),
             websocket="/websocket",
         ),
+        Service(
+            "presence",
+            public=("sampan.presence.v1.PresenceService",),
+            internal=("sampan.presence.v1.PresenceInternalService",),
+        ),
         Service("web", public=("sampan.web.v1.WebService",), database=False),
     )
 }
 
 PROCESSES: tuple[Process, ...] = (
     Process("people", ("identity", "notification", "profile")),
-    Process("chat", ("messaging",)),
+    Process("chat", ("messaging", "presence")),
     Process("background", ("web",)),
 )
 

@@ -13,7 +13,7 @@ from sampan.options.v1 import policy_pb2
 from services.mesh.policy import Method, all_methods
 from services.stack.codegen import DESCRIPTORS, GEN
 from services.stack.topology import SERVICES
-from tests.support.mutations import MUTATIONS
+from tests.support.mutations import ELSEWHERE, MUTATIONS
 
 _files = descriptor_pb2.FileDescriptorSet.FromString((GEN / DESCRIPTORS).read_bytes())
 for _file in _files.file:
@@ -43,5 +43,5 @@ def test_what_takes_a_request_id_changes_something(method: Method) -> None:
 
 
 def test_the_effects_of_each_are_counted_by_a_test() -> None:
-    counted = {one.split()[0] for one in MUTATIONS}
+    counted = {one.split()[0] for one in (*MUTATIONS, *ELSEWHERE)}
     assert counted == {".".join(method.path.split(".")[3:]) for method in CHANGING}

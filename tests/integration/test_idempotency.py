@@ -18,6 +18,7 @@ from sampan.identity.v1 import identity_service_pb2 as pb
 from sampan.identity.v1.identity_internal_service_pb2_grpc import IdentityInternalServiceStub
 from sampan.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
 from sampan.notification.v1.notification_internal_service_pb2_grpc import NotificationInternalServiceStub
+from sampan.presence.v1.presence_service_pb2_grpc import PresenceServiceStub
 from sampan.profile.v1.profile_service_pb2_grpc import ProfileServiceStub
 from services.identity.keyring import KeyRing
 from services.mesh import logs
@@ -26,7 +27,7 @@ from services.mesh.idempotency import Sweeper
 from services.mesh.settings import MeshSettings
 from services.stack.pki import Pki
 from tests.support import faults
-from tests.support.databases import Clone, identity_app, notification_app, profile_app
+from tests.support.databases import Clone, identity_app, notification_app, presence_app, profile_app
 from tests.support.errors import reason
 from tests.support.mailbox import Mailbox
 from tests.support.mesh import Minter, channel_as, serving
@@ -44,6 +45,7 @@ from tests.support.mutations import (
     registered,
 )
 from tests.support.proxy import Cut, Proxy, proxy_before
+from tests.support.stack import Stack
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,17 @@ def through(proxy: Proxy, clone: Clone) -> Clone:
 
 @pytest.fixture(scope="module")
 async def behind(
-    identity_database: Clone, profile_database: Clone, notification_database: Clone, pki: Pki
+    stack: Stack,
+    identity_database: Clone,
+    profile_database: Clone,
+    presence_database: Clone,
+    notification_database: Clone,
+    pki: Pki,
 ) -> AsyncIterator[Behind]:
     minter = Minter()
-    databases = (identity_database, profile_database, notification_database)
-    async with AsyncExitStack() as stack:
-        enter = stack.enter_async_context
+    databases = (identity_database, profile_database, notification_database, presence_database)
+    async with AsyncExitStack() as closing:
+        enter = closing.enter_async_context
         proxy = await enter(proxy_before(identity_database.runtime_url))
         notifying = await enter(serving(await notification_app(through(proxy, notification_database), pki)))
         mesh = MeshSettings(
@@ -74,12 +81,18 @@ async def behind(
         )
         identity = await identity_app(through(proxy, identity_database), pki, mesh)
         profile = await profile_app(through(proxy, profile_database), pki, mesh, minter)
+        urls = {
+            "redis_url": stack.addresses.redis("presence"),
+            "nats_url": stack.addresses.nats("presence"),
+        }
+        presence = await presence_app(through(proxy, presence_database), pki, mesh, minter, **urls)
+        present = await enter(serving(presence, mesh))
         identifying = await enter(serving(identity, mesh))
         profiling = await enter(serving(profile, mesh))
         operator = await enter(channel_as("operator", notifying, "notification", pki))
         owners = [await asyncpg.connect(one.owner_url) for one in databases]
         for owner in owners:
-            stack.push_async_callback(owner.close)
+            closing.push_async_callback(owner.close)
         world = World(
             IdentityServiceStub(await enter(channel_as("edge", identifying, "identity", pki))),
             IdentityInternalServiceStub(await enter(channel_as("operator", identifying, "identity", pki))),
@@ -88,6 +101,7 @@ async def behind(
                 await enter(channel_as("identity", notifying, "notification", pki))
             ),
             NotificationInternalServiceStub(operator),
+            PresenceServiceStub(await enter(channel_as("edge", present, "presence", pki))),
             minter,
             *owners,
             Mailbox(operator),

@@ -7,6 +7,7 @@ import contextlib
 import json
 import shutil
 import signal
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -40,7 +41,7 @@ class NatsServer:
         complete(self.secrets, SERVICES)
         self.secrets.nats_users[ADMIN] = new_password()
         self.port = free_port()
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, user: str) -> str:
         """How a user enters."""
@@ -54,12 +55,11 @@ class NatsServer:
             if user["user"] == ADMIN:
                 del user["permissions"]
         config.write_text(json.dumps(settings))
-        self._process = await asyncio.create_subprocess_exec(
-            str(binaries.nats_server()),
-            "--config",
-            str(config),
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
+        # Not by asyncio: uvloop forks, and in the child gRPC's fork handlers may abort or wait for ever.
+        self._process = subprocess.Popen(
+            (str(binaries.nats_server()), "--config", str(config)),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
 
         async def answers() -> bool:
@@ -79,9 +79,9 @@ class NatsServer:
 
     async def kill(self) -> None:
         """kill -9."""
-        if self._process and self._process.returncode is None:
+        if self._process and self._process.poll() is None:
             self._process.kill()
-            await self._process.wait()
+            await asyncio.to_thread(self._process.wait)
 
     def lose_store(self) -> None:
         """Removes all that JetStream kept."""

@@ -26,6 +26,8 @@ from services.messaging.publishing import Publisher
 from services.messaging.settings import MessagingSettings
 from services.notification.app import build as build_notification
 from services.notification.settings import NotificationSettings
+from services.presence.app import build as build_presence
+from services.presence.settings import PresenceSettings
 from services.profile.app import build as build_profile
 from services.profile.settings import ProfileSettings
 from services.stack.pki import Pki
@@ -131,3 +133,14 @@ async def messaging_app(
     )
     app = await build_messaging(mesh, settings, publisher=publisher)
     return app if keys is None else replace(app, keys=keys, revocations=nothing_revoked)
+
+
+async def presence_app(found: Clone, pki: Pki, mesh: MeshSettings, keys: Keys, **more: Any) -> App:
+    """Presence, built on a clone, with keys that a test gives. `more` says where Redis and NATS are."""
+    settings = PresenceSettings(
+        **settings_of("presence", pki),
+        database_url=found.runtime_url,
+        master_key=found.master_key,
+        **more,
+    )
+    return replace(await build_presence(mesh, settings), keys=keys, revocations=nothing_revoked)

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from sampan.identity.v1 import identity_internal_service_pb2 as operating
 from sampan.identity.v1 import identity_service_pb2 as pb
 from sampan.notification.v1 import notification_internal_service_pb2 as notifying
+from sampan.presence.v1 import presence_service_pb2 as presences
 from sampan.profile.v1 import profile_service_pb2 as profiles
 from tests.support.mailbox import Mailbox
 from tests.support.mesh import Minter
@@ -36,10 +37,12 @@ class World:
     profile: Any
     delivering: Any
     notifying: Any
+    presence: Any
     minter: Minter
     identity_owner: asyncpg.Connection
     profile_owner: asyncpg.Connection
     notification_owner: asyncpg.Connection
+    presence_owner: asyncpg.Connection
     mailbox: Mailbox
 
 
@@ -85,6 +88,7 @@ ADMINS = "(SELECT count(*) FROM accounts WHERE 'admin' = ANY (roles))"
 KEYS = "(SELECT count(*) FROM signing_keys)"
 DELIVERIES = "(SELECT count(*) FROM deliveries)"
 PENDING = "(SELECT count(*) FROM deliveries WHERE status = 'pending')"
+HIDDEN = "(SELECT count(*) FROM preferences WHERE last_seen_hidden)"
 CHANGES = "(SELECT count(DISTINCT (id, updated_at)) FROM profiles WHERE updated_at > created_at)"
 
 
@@ -378,6 +382,19 @@ async def _dead_letter(world: World) -> str:
     return made.id
 
 
+async def update_preferences(world: World) -> Mutation:
+    method, token, elsewhere = world.presence.UpdatePreferences, world.minter.token(), world.minter.token()
+    request = presences.UpdatePreferencesRequest(last_seen_hidden=True)
+    other = presences.UpdatePreferencesRequest(last_seen_hidden=False)
+    return Mutation(
+        sender(method, request, token),
+        world.presence_owner,
+        {HIDDEN: 1},
+        sender(method, other, token),
+        sender(method, request, elsewhere),
+    )
+
+
 # By service and method; what stands after a space tells two of one method apart.
 MUTATIONS: dict[str, Callable[[World], Awaitable[Mutation]]] = {
     "IdentityService/Register": register,
@@ -400,7 +417,10 @@ MUTATIONS: dict[str, Callable[[World], Awaitable[Mutation]]] = {
     "IdentityInternalService/RotateKeys": rotate_keys,
     "NotificationInternalService/Deliver": deliver,
     "NotificationInternalService/ReplayDead": replay_dead,
+    "PresenceService/UpdatePreferences": update_preferences,
 }
+# What changes nothing in a database; tests/integration/test_presence.py counts its effects.
+ELSEWHERE = ("PresenceService/SetPresence",)
 
 # Those of people who are signed in, so that their ids are theirs.
 SIGNED_IN = (
@@ -410,6 +430,7 @@ SIGNED_IN = (
     "ProfileService/CreateProfile",
     "ProfileService/UpdateProfile",
     "ProfileService/DeleteProfile",
+    "PresenceService/UpdatePreferences",
 )
 # Without another input: what may be repeated is said by the token or there is nothing to say but the id.
 NO_OTHER = ("IdentityService/RefreshToken", "IdentityInternalService/RotateKeys")

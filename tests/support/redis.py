@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,7 +29,7 @@ class OwnRedis:
         self.secrets = Secrets()
         complete(self.secrets, users)
         self.part = redis_part(home, self.secrets, self.port, {})
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, user: str) -> str:
         """Where it is and how to enter."""
@@ -38,9 +38,8 @@ class OwnRedis:
     async def start(self) -> None:
         """Returns when it answers."""
         self.part.prepare()
-        self._process = await asyncio.create_subprocess_exec(
-            *self.part.command, cwd=self.part.folder, stdout=asyncio.subprocess.DEVNULL
-        )
+        # Not by asyncio: uvloop forks, and in the child gRPC's fork handlers may abort or wait for ever.
+        self._process = subprocess.Popen(self.part.command, cwd=self.part.folder, stdout=subprocess.DEVNULL)
 
         async def answers() -> bool:
             return await liveness.redis(HOST, self.port)
@@ -50,9 +49,8 @@ class OwnRedis:
     async def kill(self) -> None:
         """As kill -9 does; returns when it is gone."""
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            await self._process.wait()
+            self._process.kill()
+            await asyncio.to_thread(self._process.wait)
 
     def freeze(self, *, frozen: bool) -> None:
         """Stops it without closing anything, or lets it go on."""

@@ -19,6 +19,7 @@ from services.messaging.live.hub import Hub
 from services.messaging.repository_live import LiveRepository
 
 CHANGED = "sampan.presence.changed.*"
+PREFERENCES = "sampan.presence.preferences.*"
 # Name of the device of streams that did not say one; no client can say this one.
 _NAMELESS = "~"
 _AT_ONCE = 5000
@@ -39,11 +40,54 @@ class Presence(Protocol):
     def EndLeases(self) -> Callable[[pb.EndLeasesRequest], Awaitable[pb.EndLeasesResponse]]: ...  # noqa: N802
 
 
+class Limits:
+    """Who of those here hides something, and so is not shown it of others either."""
+
+    def __init__(self) -> None:
+        self._hidden: set[UUID] = set()
+        self._invisible: set[UUID] = set()
+
+    def set(self, user_id: UUID, *, last_seen_hidden: bool, invisible: bool) -> None:
+        """What somebody hides from now on."""
+        for given, kept in ((last_seen_hidden, self._hidden), (invisible, self._invisible)):
+            kept.add(user_id) if given else kept.discard(user_id)
+
+    def renewed(self, asked: Iterable[str], answer: pb.RenewLeasesResponse) -> None:
+        """What presence says of those whose leases it renewed."""
+        limited = {one.user_id: one for one in answer.limited}
+        for text in set(asked):
+            one = limited.get(text)
+            self.set(
+                UUID(text),
+                last_seen_hidden=one is not None and one.last_seen_hidden,
+                invisible=one is not None and one.invisible,
+            )
+
+    def hear(self, data: bytes) -> None:
+        """A change, as it comes over the bus."""
+        try:
+            said = events_pb2.PreferencesChanged.FromString(data)
+            user_id = UUID(said.user_id)
+        except (DecodeError, ValueError):
+            return
+        self.set(user_id, last_seen_hidden=said.last_seen_hidden, invisible=said.invisible)
+
+    def shown(self, viewer: UUID, change: events_pb2.PresenceChanged) -> frames.Piece | None:
+        """A change as somebody may see it."""
+        if viewer in self._invisible:
+            return None
+        seen = change.HasField("last_seen") and viewer not in self._hidden
+        return frames.presence(change.user_id, change.status, change.last_seen if seen else None)
+
+
 class Leases:
     """Renews the leases of devices that are here. Presence may be away: then nobody is told."""
 
-    def __init__(self, presence: Presence, process: str, log: FilteringBoundLogger, *, seconds: int) -> None:
+    def __init__(
+        self, presence: Presence, process: str, limits: Limits, log: FilteringBoundLogger, *, seconds: int
+    ) -> None:
         self._presence = presence
+        self._limits = limits
         self._process = process
         self._log = log
         self._seconds = seconds
@@ -93,10 +137,11 @@ class Leases:
         for leases in _batches(devices):
             request = pb.RenewLeasesRequest(process=self._process, leases=leases, seconds=self._seconds)
             try:
-                await self._presence.RenewLeases(request)
+                answer = await self._presence.RenewLeases(request)
             except SampanError as error:
                 self._log.info("live.presence_away", reason=error.reason)
                 return
+            self._limits.renewed((one.user_id for one in leases), answer)
 
     async def _end(self, devices: Iterable[Device]) -> None:
         for leases in _batches(devices):
@@ -117,11 +162,14 @@ def _batches(devices: Iterable[Device]) -> Iterator[list[pb.Lease]]:
 class Comings:
     """Hears from presence who has come or gone, and tells those who share a small dialog with them."""
 
-    def __init__(self, hub: Hub, repository: LiveRepository, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self, hub: Hub, repository: LiveRepository, limits: Limits, log: FilteringBoundLogger
+    ) -> None:
         self._hub = hub
+        self._limits = limits
         self._repository = repository
         self._log = log
-        self._changes: dict[UUID, frames.Piece] = {}
+        self._changes: dict[UUID, events_pb2.PresenceChanged] = {}
         self._something = asyncio.Event()
 
     def hear(self, data: bytes) -> None:
@@ -133,8 +181,7 @@ class Comings:
             return
         if not self._hub.people or len(self._changes) >= _MOST_CHANGES:
             return
-        last_seen = change.last_seen if change.HasField("last_seen") else None
-        self._changes[user_id] = frames.presence(change.user_id, change.status, last_seen)
+        self._changes[user_id] = change
         self._something.set()
 
     async def run(self) -> None:
@@ -154,7 +201,7 @@ class Comings:
 
     def _tell(
         self,
-        changes: dict[UUID, frames.Piece],
+        changes: dict[UUID, events_pb2.PresenceChanged],
         shared: Sequence[tuple[UUID, UUID]],
         blocks: set[tuple[UUID, UUID]],
     ) -> None:
@@ -165,5 +212,8 @@ class Comings:
                 if person.id != user_id and (user_id, person.id) not in blocks:
                     told.add((user_id, person))
         for user_id, person in told:
+            piece = self._limits.shown(person.id, changes[user_id])
+            if piece is None:
+                continue
             for session in person.sessions:
-                session.push(changes[user_id])
+                session.push(piece)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsampan/presence/v1/events.proto\x12\x12sampan.presence.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"a\n\x0fPresenceChanged\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t\x12-\n\tlast_seen\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsampan/presence/v1/events.proto\x12\x12sampan.presence.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"a\n\x0fPresenceChanged\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t\x12-\n\tlast_seen\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"R\n\x12PreferencesChanged\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x18\n\x10last_seen_hidden\x18\x02 \x01(\x08\x12\x11\n\tinvisible\x18\x03 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,4 +34,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PRESENCECHANGED']._serialized_start=88
   _globals['_PRESENCECHANGED']._serialized_end=185
+  _globals['_PREFERENCESCHANGED']._serialized_start=187
+  _globals['_PREFERENCESCHANGED']._serialized_end=269
 # @@protoc_insertion_point(module_scope)

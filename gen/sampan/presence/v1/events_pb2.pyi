@@ -19,7 +19,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class PresenceChanged(_message.Message):
-    """`sampan.presence.changed.<bucket>`, on core NATS: somebody has come or gone, as everybody may see it who may see it at all."""
+    """`sampan.presence.changed.<bucket>`, on core NATS: somebody has come or gone, as all may see it who share a dialog with
+    them and hide nothing themselves. `<bucket>` is the BLAKE2b hash of the 16 bytes of the id, of one byte, in two hex digits.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -32,7 +34,7 @@ class PresenceChanged(_message.Message):
     """`online`, `away` or `offline`."""
     @_builtins.property
     def last_seen(self) -> _timestamp_pb2.Timestamp:
-        """When they were last seen; absent when that is hidden."""
+        """When they were last seen; absent when they are online, or hide it."""
 
     def __init__(
         self,
@@ -48,3 +50,35 @@ class PresenceChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PresenceChanged: _TypeAlias = PresenceChanged  # noqa: Y015
+
+@_typing.final
+class PreferencesChanged(_message.Message):
+    """`sampan.presence.preferences.<bucket>`, on core NATS: from now on this is what somebody hides, and so is not shown of others either. Whoever
+    has missed it is told by the next RenewLeases.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    LAST_SEEN_HIDDEN_FIELD_NUMBER: _builtins.int
+    INVISIBLE_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """Who."""
+    last_seen_hidden: _builtins.bool
+    """Whether nobody sees when they were last seen: they do not see it of others."""
+    invisible: _builtins.bool
+    """Whether they look `offline` to everybody: everybody looks `offline` to them."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        last_seen_hidden: _builtins.bool = ...,
+        invisible: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["invisible", b"invisible", "last_seen_hidden", b"last_seen_hidden", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreferencesChanged: _TypeAlias = PreferencesChanged  # noqa: Y015

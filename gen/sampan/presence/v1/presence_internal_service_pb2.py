@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from sampan.options.v1 import policy_pb2 as sampan_dot_options_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2sampan/presence/v1/presence_internal_service.proto\x12\x12sampan.presence.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1esampan/options/v1/policy.proto\"A\n\x05Lease\x12\x19\n\x07user_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1d\n\tdevice_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"\x83\x01\n\x12RenewLeasesRequest\x12\x1a\n\x07process\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x34\n\x06leases\x18\x02 \x03(\x0b\x32\x19.sampan.presence.v1.LeaseB\t\xbaH\x06\x92\x01\x03\x10\x88\'\x12\x1b\n\x07seconds\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xac\x02(\x01\"\x15\n\x13RenewLeasesResponse\"d\n\x10\x45ndLeasesRequest\x12\x1a\n\x07process\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x34\n\x06leases\x18\x02 \x03(\x0b\x32\x19.sampan.presence.v1.LeaseB\t\xbaH\x06\x92\x01\x03\x10\x88\'\"\x13\n\x11\x45ndLeasesResponse2\x85\x02\n\x17PresenceInternalService\x12w\n\x0bRenewLeases\x12&.sampan.presence.v1.RenewLeasesRequest\x1a\'.sampan.presence.v1.RenewLeasesResponse\"\x17\xb2\xe1\x18\x13\x08\x04\x12\tmessaging\"\x02\x08\x02(\x01\x12q\n\tEndLeases\x12$.sampan.presence.v1.EndLeasesRequest\x1a%.sampan.presence.v1.EndLeasesResponse\"\x17\xb2\xe1\x18\x13\x08\x04\x12\tmessaging\"\x02\x08\x02(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2sampan/presence/v1/presence_internal_service.proto\x12\x12sampan.presence.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1esampan/options/v1/policy.proto\"A\n\x05Lease\x12\x19\n\x07user_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1d\n\tdevice_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"\x83\x01\n\x12RenewLeasesRequest\x12\x1a\n\x07process\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x34\n\x06leases\x18\x02 \x03(\x0b\x32\x19.sampan.presence.v1.LeaseB\t\xbaH\x06\x92\x01\x03\x10\x88\'\x12\x1b\n\x07seconds\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xac\x02(\x01\"C\n\x13RenewLeasesResponse\x12,\n\x07limited\x18\x01 \x03(\x0b\x32\x1b.sampan.presence.v1.Limited\"G\n\x07Limited\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x18\n\x10last_seen_hidden\x18\x02 \x01(\x08\x12\x11\n\tinvisible\x18\x03 \x01(\x08\"d\n\x10\x45ndLeasesRequest\x12\x1a\n\x07process\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x34\n\x06leases\x18\x02 \x03(\x0b\x32\x19.sampan.presence.v1.LeaseB\t\xbaH\x06\x92\x01\x03\x10\x88\'\"\x13\n\x11\x45ndLeasesResponse2\x85\x02\n\x17PresenceInternalService\x12w\n\x0bRenewLeases\x12&.sampan.presence.v1.RenewLeasesRequest\x1a\'.sampan.presence.v1.RenewLeasesResponse\"\x17\xb2\xe1\x18\x13\x08\x04\x12\tmessaging\"\x02\x08\x02(\x01\x12q\n\tEndLeases\x12$.sampan.presence.v1.EndLeasesRequest\x1a%.sampan.presence.v1.EndLeasesResponse\"\x17\xb2\xe1\x18\x13\x08\x04\x12\tmessaging\"\x02\x08\x02(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,11 +56,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RENEWLEASESREQUEST']._serialized_start=203
   _globals['_RENEWLEASESREQUEST']._serialized_end=334
   _globals['_RENEWLEASESRESPONSE']._serialized_start=336
-  _globals['_RENEWLEASESRESPONSE']._serialized_end=357
-  _globals['_ENDLEASESREQUEST']._serialized_start=359
-  _globals['_ENDLEASESREQUEST']._serialized_end=459
-  _globals['_ENDLEASESRESPONSE']._serialized_start=461
-  _globals['_ENDLEASESRESPONSE']._serialized_end=480
-  _globals['_PRESENCEINTERNALSERVICE']._serialized_start=483
-  _globals['_PRESENCEINTERNALSERVICE']._serialized_end=744
+  _globals['_RENEWLEASESRESPONSE']._serialized_end=403
+  _globals['_LIMITED']._serialized_start=405
+  _globals['_LIMITED']._serialized_end=476
+  _globals['_ENDLEASESREQUEST']._serialized_start=478
+  _globals['_ENDLEASESREQUEST']._serialized_end=578
+  _globals['_ENDLEASESRESPONSE']._serialized_start=580
+  _globals['_ENDLEASESRESPONSE']._serialized_end=599
+  _globals['_PRESENCEINTERNALSERVICE']._serialized_start=602
+  _globals['_PRESENCEINTERNALSERVICE']._serialized_end=863
 # @@protoc_insertion_point(module_scope)

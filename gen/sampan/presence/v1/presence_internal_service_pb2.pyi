@@ -82,16 +82,53 @@ class RenewLeasesResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    LIMITED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def limited(self) -> _containers.RepeatedCompositeFieldContainer[Global___Limited]:
+        """Those of the request who hide something, and so are not shown it of others either. All of them when that cannot be known just now."""
+
     def __init__(
         self,
+        *,
+        limited: _abc.Iterable[Global___Limited] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limited", b"limited"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RenewLeasesResponse: _TypeAlias = RenewLeasesResponse  # noqa: Y015
+
+@_typing.final
+class Limited(_message.Message):
+    """Somebody who hides something."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    LAST_SEEN_HIDDEN_FIELD_NUMBER: _builtins.int
+    INVISIBLE_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """Who."""
+    last_seen_hidden: _builtins.bool
+    """Whether nobody sees when they were last seen: they do not see it of others."""
+    invisible: _builtins.bool
+    """Whether they look `offline` to everybody: everybody looks `offline` to them."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        last_seen_hidden: _builtins.bool = ...,
+        invisible: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["invisible", b"invisible", "last_seen_hidden", b"last_seen_hidden", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Limited: _TypeAlias = Limited  # noqa: Y015
 
 @_typing.final
 class EndLeasesRequest(_message.Message):

@@ -52,14 +52,16 @@ class PresenceInternalServiceServicer:
     """
 
     def RenewLeases(self, request, context):
-        """Devices that have live streams in one process. A device that is not renewed within its lease is gone.
+        """Devices that have live streams in one process. A device that is not renewed within its lease is gone. A process renews a new device at
+        once, all of them every third of a lease, and sends what it says of one device one after another.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EndLeases(self, request, context):
-        """Devices whose last stream in a process has ended.
+        """Devices whose last stream in a process has ended. They are gone in a few seconds, if they are not back by then. What could not be said is
+        said again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,9 +34,13 @@ class PresenceInternalServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PresenceInternalServiceAsyncStub: ...
     RenewLeases: _grpc.UnaryUnaryMultiCallable[_presence_internal_service_pb2.RenewLeasesRequest, _presence_internal_service_pb2.RenewLeasesResponse]
-    """Devices that have live streams in one process. A device that is not renewed within its lease is gone."""
+    """Devices that have live streams in one process. A device that is not renewed within its lease is gone. A process renews a new device at
+    once, all of them every third of a lease, and sends what it says of one device one after another.
+    """
     EndLeases: _grpc.UnaryUnaryMultiCallable[_presence_internal_service_pb2.EndLeasesRequest, _presence_internal_service_pb2.EndLeasesResponse]
-    """Devices whose last stream in a process has ended."""
+    """Devices whose last stream in a process has ended. They are gone in a few seconds, if they are not back by then. What could not be said is
+    said again.
+    """
 
 @_typing.type_check_only
 class PresenceInternalServiceAsyncStub(PresenceInternalServiceStub):
@@ -44,9 +48,13 @@ class PresenceInternalServiceAsyncStub(PresenceInternalServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RenewLeases: _aio.UnaryUnaryMultiCallable[_presence_internal_service_pb2.RenewLeasesRequest, _presence_internal_service_pb2.RenewLeasesResponse]  # type: ignore[assignment]
-    """Devices that have live streams in one process. A device that is not renewed within its lease is gone."""
+    """Devices that have live streams in one process. A device that is not renewed within its lease is gone. A process renews a new device at
+    once, all of them every third of a lease, and sends what it says of one device one after another.
+    """
     EndLeases: _aio.UnaryUnaryMultiCallable[_presence_internal_service_pb2.EndLeasesRequest, _presence_internal_service_pb2.EndLeasesResponse]  # type: ignore[assignment]
-    """Devices whose last stream in a process has ended."""
+    """Devices whose last stream in a process has ended. They are gone in a few seconds, if they are not back by then. What could not be said is
+    said again.
+    """
 
 class PresenceInternalServiceServicer(metaclass=_abc_1.ABCMeta):
     """What messaging tells presence, and asks of it. The edge does not route it."""
@@ -57,7 +65,9 @@ class PresenceInternalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _presence_internal_service_pb2.RenewLeasesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_presence_internal_service_pb2.RenewLeasesResponse, _abc.Awaitable[_presence_internal_service_pb2.RenewLeasesResponse]]:
-        """Devices that have live streams in one process. A device that is not renewed within its lease is gone."""
+        """Devices that have live streams in one process. A device that is not renewed within its lease is gone. A process renews a new device at
+        once, all of them every third of a lease, and sends what it says of one device one after another.
+        """
 
     @_abc_1.abstractmethod
     def EndLeases(
@@ -65,6 +75,8 @@ class PresenceInternalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _presence_internal_service_pb2.EndLeasesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_presence_internal_service_pb2.EndLeasesResponse, _abc.Awaitable[_presence_internal_service_pb2.EndLeasesResponse]]:
-        """Devices whose last stream in a process has ended."""
+        """Devices whose last stream in a process has ended. They are gone in a few seconds, if they are not back by then. What could not be said is
+        said again.
+        """
 
 def add_PresenceInternalServiceServicer_to_server(servicer: PresenceInternalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

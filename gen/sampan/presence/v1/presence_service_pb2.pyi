@@ -111,7 +111,7 @@ class SetPresenceRequest(_message.Message):
     status: _builtins.str
     """`online` or `away`."""
     device_id: _builtins.str
-    """The device, as it is called in its live stream; at most 64 letters, digits, `.`, `_`, `-`."""
+    """The device, as it is called in its live stream; at most 64 letters, digits, `.`, `_`, `-`. All that have a live stream when left out."""
     request_id: _builtins.str
     """Optional UUID made by the caller; a retry with the same one has one effect and the same answer."""
     def __init__(

@@ -1,0 +1,1 @@
+"""Who is there, and when they were last seen."""
