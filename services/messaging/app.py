@@ -77,7 +77,14 @@ async def build(
     people = PeopleService(database, accounts, people_tokens, idempotency)
     servicer = MessagingServicer(
         DialogMethods(
-            DialogService(database, accounts, publisher, tokens("dialogs"), idempotency),
+            DialogService(
+                database,
+                accounts,
+                publisher,
+                tokens("dialogs"),
+                idempotency,
+                most=settings.group_members,
+            ),
             MemberService(
                 database,
                 accounts,
