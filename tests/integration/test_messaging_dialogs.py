@@ -111,7 +111,7 @@ async def test_dialogs_are_listed_newest_first_in_pages(people: Talkers) -> None
     assert found[0].last_message == said[1]
     assert not found[2].HasField("last_message")
     assert (found[0].role, found[0].muted, found[0].first_seq) == ("owner", False, 1)
-    assert await reason(others[0].ListDialogs(pb.ListDialogsRequest(page_token="x"))) == "INVALID_ARGUMENT"  # noqa: S106
+    assert await reason(others[0].ListDialogs(pb.ListDialogsRequest(page_token="x"))) == "INVALID_ARGUMENT"
 
 
 async def test_who_joins_a_group_sees_what_follows_and_nothing_is_unread(
@@ -187,7 +187,7 @@ async def test_when_the_owner_leaves_the_oldest_admin_or_else_the_oldest_member_
     await owner.AddMember(pb.AddMemberRequest(dialog_id=dialog.id, user_id=admin.id, role="admin"))
     await owner.LeaveDialog(pb.LeaveDialogRequest(dialog_id=dialog.id))
     assert await roles(admin, dialog.id) == {admin.id: "owner", member.id: "member"}
-    left = [event for event in heard.of(dialog.id) if event.HasField("member_removed")][0]
+    left = next(event for event in heard.of(dialog.id) if event.HasField("member_removed"))
     assert heard.went[-1] == (dialog.id, owner.id, left.seq)
     await admin.RemoveMember(pb.RemoveMemberRequest(dialog_id=dialog.id, user_id=admin.id))
     assert await roles(member, dialog.id) == {member.id: "owner"}

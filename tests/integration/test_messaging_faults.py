@@ -128,6 +128,20 @@ async def test_a_connection_cut_at_the_commit_neither_loses_nor_doubles(far: Far
     assert sorted(set(told)) == list(range(1, 23))
 
 
+async def sent_again(far: Far, who: Talker, dialog: str, keys: list[str]) -> dict[str, Outcome]:
+    """Sends until each is acknowledged."""
+    done: dict[str, Outcome] = {}
+
+    async def all_there() -> bool:
+        left = [key for key in keys if not isinstance(done.get(key), Message)]
+        answers = await asyncio.gather(*(far.send(who, dialog, key) for key in left))
+        done.update(zip(left, answers, strict=True))
+        return all(isinstance(answer, Message) for answer in done.values())
+
+    await until(all_there, True, within=10)
+    return done
+
+
 async def test_backends_that_are_ended_again_and_again_lose_nothing(far: Far) -> None:
     one, other = await far.people.some(2)
     dialogs = [(await one.group(other)).id for _ in range(5)]
@@ -162,15 +176,7 @@ async def test_backends_that_are_ended_again_and_again_lose_nothing(far: Far) ->
 
     # Sent again with the same ids until each is acknowledged, all of it is there exactly once.
     for dialog, of in sent.items():
-        again: dict[str, Outcome] = {}
-
-        async def all_there(dialog: str = dialog, of: dict[str, Outcome] = of) -> bool:
-            left = [key for key in of if not isinstance(again.get(key), Message)]
-            answers = await asyncio.gather(*(far.send(one, dialog, key) for key in left))
-            again.update(zip(left, answers, strict=True))
-            return all(isinstance(answer, Message) for answer in again.values())
-
-        await until(all_there, True, within=10)
+        again = await sent_again(far, one, dialog, list(of))
         await far.check(dialog, again)
         assert len(again) == 120
 
