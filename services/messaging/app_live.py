@@ -17,6 +17,7 @@ from services.mesh.revocation import Revocations
 from services.mesh.settings import MeshSettings
 from services.mesh.tls import Certificate
 from services.mesh.vault import Vault
+from services.messaging.acks import Keep
 from services.messaging.live.acks import Acks
 from services.messaging.live.heads import Watch
 from services.messaging.live.history import History
@@ -88,6 +89,11 @@ class Live:
             self._bus.hear(PREFERENCES, limits.hear)
         self.desk: Desk | None = None
         self._websockets: WebSockets | None = None
+
+    @property
+    def keep(self) -> Keep:
+        """Keeps where a device is."""
+        return self._acks.keep
 
     def methods(self, writer: Writer) -> LiveMethods:
         """The RPCs; `writer` does what frames of clients stand for."""

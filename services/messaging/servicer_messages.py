@@ -112,7 +112,7 @@ class MessageMethods:
 
 
 def _thread(text: str, dialog_id: UUID) -> int | None:
-    """Number of a message of a dialog whose thread is meant. Raises ReplyNotFound for one that is elsewhere."""
+    """Number of a message whose thread is meant. Raises ReplyNotFound for one of another dialog."""
     if not text:
         return None
     found = MessageId.read(text)

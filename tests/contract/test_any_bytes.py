@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sampan.identity.v1 import identity_service_pb2 as _identity
+from sampan.messaging.v1 import messaging_internal_service_pb2 as _messaging_internal
+from sampan.messaging.v1 import messaging_service_pb2 as _messaging
 from sampan.notification.v1 import notification_internal_service_pb2 as _notification
 from sampan.presence.v1 import presence_internal_service_pb2 as _presence_internal
 from sampan.presence.v1 import presence_service_pb2 as _presence
@@ -28,6 +30,8 @@ from tests.support.mesh import Minter, channel_as, serving, settings_of
 from tests.support.messages import requests
 
 assert _identity
+assert _messaging
+assert _messaging_internal
 assert _notification
 assert _presence
 assert _presence_internal
@@ -35,6 +39,13 @@ assert _profile
 assert _web
 METHODS = {
     "identity": service_methods("sampan.identity.v1.IdentityService"),
+    "messaging": {
+        name: method
+        for service in ("MessagingService", "MessagingInternalService")
+        for name, method in service_methods(f"sampan.messaging.v1.{service}").items()
+        # Streams have tests of their own.
+        if not method.server_streaming
+    },
     "notification": service_methods("sampan.notification.v1.NotificationInternalService"),
     "profile": service_methods("sampan.profile.v1.ProfileService"),
     "presence": service_methods("sampan.presence.v1.PresenceService")
@@ -60,6 +71,7 @@ async def channels(
     notification: tuple[App, str],
     profile: tuple[App, str],
     presence: tuple[App, str],
+    messaging: tuple[App, str],
     pki: Pki,
 ) -> AsyncIterator[dict[tuple[str, str], grpc.aio.Channel]]:
     """Channels by service and by who calls."""
@@ -71,6 +83,7 @@ async def channels(
             "notification": notification[1],
             "profile": profile[1],
             "presence": presence[1],
+            "messaging": messaging[1],
             "web": web_address,
         }
         yield {
@@ -97,11 +110,13 @@ async def test_any_bytes(
     identity: tuple[App, str],
     profile: tuple[App, str],
     presence: tuple[App, str],
+    messaging: tuple[App, str],
 ) -> None:
     raw = data.draw(requests(method.request))
     metadata = []
     if method.access is not Access.PUBLIC:
         apps = {"profile": profile[0], "presence": presence[0]}
+        apps = {"profile": profile[0], "messaging": messaging[0]}
         signer = Minter.of(apps.get(service, identity[0]))
         roles = ["admin"] if method.access is Access.ADMIN else None
         metadata = [("authorization", f"Bearer {signer.token(str(uuid.uuid4()), roles=roles)}")]

@@ -5,77 +5,16 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any
-
-import asyncpg
-from google.protobuf.message import Message
 
 from sampan.identity.v1 import identity_internal_service_pb2 as operating
 from sampan.identity.v1 import identity_service_pb2 as pb
 from sampan.notification.v1 import notification_internal_service_pb2 as notifying
 from sampan.presence.v1 import presence_service_pb2 as presences
 from sampan.profile.v1 import profile_service_pb2 as profiles
-from tests.support.mailbox import Mailbox
-from tests.support.mesh import Minter
+from tests.support.mutation import Mutation, World, sender
+from tests.support.mutations_messaging import MESSAGING
 
 PASSWORD = "a good password"
-
-Send = Callable[[str], Awaitable[Message]]
-
-
-@dataclass(frozen=True)
-class World:
-    """Services as their callers see them, their databases as their owners do, and what people were sent.
-
-    `operating` is identity for the operator, `delivering` and `notifying` are notification for identity and
-    for the operator.
-    """
-
-    identity: Any
-    operating: Any
-    profile: Any
-    delivering: Any
-    notifying: Any
-    presence: Any
-    minter: Minter
-    identity_owner: asyncpg.Connection
-    profile_owner: asyncpg.Connection
-    notification_owner: asyncpg.Connection
-    presence_owner: asyncpg.Connection
-    mailbox: Mailbox
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """A request that can be sent under any `request_id`.
-
-    `other` is another request of the same person, `elsewhere` one of somebody else; None where there is none.
-    `effects` maps what is counted in the database to by how much it changes.
-    """
-
-    send: Send
-    owner: asyncpg.Connection
-    effects: dict[str, int]
-    other: Send | None = None
-    elsewhere: Send | None = None
-    # How many messages were sent.
-    messages: Callable[[], Awaitable[int]] | None = None
-
-    async def count(self) -> dict[str, int]:
-        """What is in the database now."""
-        found = {what: await self.owner.fetchval(f"SELECT {what}") or 0 for what in self.effects}
-        if self.messages is not None:
-            found["messages"] = await self.messages()
-        return found
-
-    def after(self, before: dict[str, int]) -> dict[str, int]:
-        """What must be there after the effect, once."""
-        wanted = {what: before[what] + change for what, change in self.effects.items()}
-        if self.messages is not None:
-            wanted["messages"] = before["messages"] + 1
-        return wanted
-
 
 ACCOUNTS = "(SELECT count(*) FROM accounts)"
 SESSIONS = "(SELECT count(*) FROM sessions)"
@@ -106,20 +45,6 @@ def new_id() -> str:
 
 def email() -> str:
     return f"{secrets.token_hex(6)}@example.com"
-
-
-def sender(method: Any, request: Message, token: str = "") -> Send:
-    """Sends a request under a given id."""
-    metadata = [("authorization", f"Bearer {token}")] if token else []
-
-    async def send(request_id: str) -> Message:
-        copy = type(request)()
-        copy.CopyFrom(request)
-        copy.request_id = request_id  # type: ignore[attr-defined]
-        answer: Message = await method(copy, metadata=metadata)
-        return answer
-
-    return send
 
 
 async def registered(world: World, **more: str) -> pb.RegisterResponse:
@@ -418,6 +343,7 @@ MUTATIONS: dict[str, Callable[[World], Awaitable[Mutation]]] = {
     "NotificationInternalService/Deliver": deliver,
     "NotificationInternalService/ReplayDead": replay_dead,
     "PresenceService/UpdatePreferences": update_preferences,
+    **MESSAGING,
 }
 # What changes nothing in a database; tests/integration/test_presence.py counts its effects.
 ELSEWHERE = ("PresenceService/SetPresence",)
@@ -431,6 +357,7 @@ SIGNED_IN = (
     "ProfileService/UpdateProfile",
     "ProfileService/DeleteProfile",
     "PresenceService/UpdatePreferences",
+    *MESSAGING,
 )
 # Without another input: what may be repeated is said by the token or there is nothing to say but the id.
 NO_OTHER = ("IdentityService/RefreshToken", "IdentityInternalService/RotateKeys")
