@@ -49,6 +49,12 @@ async def _profile(mesh: MeshSettings) -> App:
     return await build(mesh)
 
 
+async def _workspace(mesh: MeshSettings) -> App:
+    from services.workspace.app import build
+
+    return await build(mesh)
+
+
 async def _web(mesh: MeshSettings) -> App:
     from services.web.app import build
 
@@ -61,6 +67,7 @@ BUILDERS: dict[str, Callable[[MeshSettings], Awaitable[App]]] = {
     "notification": _notification,
     "profile": _profile,
     "web": _web,
+    "workspace": _workspace,
 }
 
 

@@ -48,12 +48,13 @@ SERVICES: dict[str, Service] = {
         ),
         Service("notification", public=(), internal=("sampan.notification.v1.NotificationInternalService",)),
         Service("profile", public=("sampan.profile.v1.ProfileService",)),
+        Service("workspace", public=("sampan.workspace.v1.WorkspaceService",)),
         Service("web", public=("sampan.web.v1.WebService",), database=False),
     )
 }
 
 PROCESSES: tuple[Process, ...] = (
-    Process("people", ("identity", "notification", "profile")),
+    Process("people", ("identity", "notification", "profile", "workspace")),
     Process("background", ("web",)),
 )
 
