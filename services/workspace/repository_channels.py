@@ -7,7 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, and_, case, delete, exists, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    SmallInteger,
+    and_,
+    case,
+    delete,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -196,7 +209,8 @@ async def put_in(
             set_=new
             | {
                 "state": case(
-                    (channel_members.c.state == MemberState.IN, MemberState.IN), else_=MemberState.ADDING
+                    (channel_members.c.state == MemberState.IN, channel_members.c.state),
+                    else_=literal(MemberState.ADDING, SmallInteger),
                 )
             },
         )
