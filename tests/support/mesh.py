@@ -111,7 +111,19 @@ def make_pki(folder: Path) -> Pki:
     """Certificates for all services that tests play."""
     pki = Pki(folder)
     pki.ensure(
-        ("edge", "operator", "probe", "web", "identity", "notification", "profile", "messaging", "workspace")
+        (
+            "edge",
+            "operator",
+            "probe",
+            "web",
+            "identity",
+            "notification",
+            "profile",
+            "messaging",
+            "workspace",
+            "payment",
+            "presence",
+        )
     )
     return pki
 
