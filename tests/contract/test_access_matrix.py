@@ -18,6 +18,7 @@ from services.profile import app as _profile
 from services.stack.pki import Pki
 from services.web import app as _web
 from services.web.settings import WebSettings
+from services.workspace import app as _workspace
 from tests.support.mesh import PROBE, Minter, channel_as, probe_app, serving, settings_of
 
 SERVED = {
@@ -25,11 +26,13 @@ SERVED = {
     "notification": "sampan.notification.v1.NotificationInternalService",
     "profile": "sampan.profile.v1.ProfileService",
     "web": "sampan.web.v1.WebService",
+    "workspace": "sampan.workspace.v1.WorkspaceService",
     "probe": PROBE,
 }
 assert _identity
 assert _notification
 assert _profile
+assert _workspace
 MATRIX = [
     pytest.param(service, method, caller, id=f"{method.path[1:]}-{caller}")
     for service, full_name in SERVED.items()
@@ -71,6 +74,7 @@ async def addresses(
     identity: tuple[App, str],
     notification: tuple[App, str],
     profile: tuple[App, str],
+    workspace: tuple[App, str],
     pki: Pki,
     minter: Minter,
 ) -> AsyncIterator[dict[str, str]]:
@@ -81,6 +85,7 @@ async def addresses(
             "identity": identity[1],
             "notification": notification[1],
             "profile": profile[1],
+            "workspace": workspace[1],
             "web": web_address,
             "probe": probe_address,
         }
@@ -132,13 +137,14 @@ async def test_access(
     addresses: dict[str, str],
     identity: tuple[App, str],
     profile: tuple[App, str],
+    workspace: tuple[App, str],
     pki: Pki,
     minter: Minter,
 ) -> None:
     metadata = []
     if caller in {"user", "other_user", "admin"}:
-        # These two know a key of their own only; the others are asked with the key of the test.
-        apps = {"identity": identity[0], "profile": profile[0]}
+        # These know a key of their own only; the others are asked with the key of the test.
+        apps = {"identity": identity[0], "profile": profile[0], "workspace": workspace[0]}
         signer = Minter.of(apps[service]) if service in apps else minter
         token = signer.token(str(uuid.uuid4()), roles=["admin"] if caller == "admin" else None)
         metadata = [("authorization", f"Bearer {token}")]

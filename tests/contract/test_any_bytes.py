@@ -16,6 +16,7 @@ from sampan.identity.v1 import identity_service_pb2 as _identity
 from sampan.notification.v1 import notification_internal_service_pb2 as _notification
 from sampan.profile.v1 import profile_service_pb2 as _profile
 from sampan.web.v1 import web_service_pb2 as _web
+from sampan.workspace.v1 import workspace_service_pb2 as _workspace
 from services.mesh.app import App
 from services.mesh.policy import Access, Method, service_methods
 from services.mesh.settings import MeshSettings
@@ -29,11 +30,13 @@ assert _identity
 assert _notification
 assert _profile
 assert _web
+assert _workspace
 METHODS = {
     "identity": service_methods("sampan.identity.v1.IdentityService"),
     "notification": service_methods("sampan.notification.v1.NotificationInternalService"),
     "profile": service_methods("sampan.profile.v1.ProfileService"),
     "web": service_methods("sampan.web.v1.WebService"),
+    "workspace": service_methods("sampan.workspace.v1.WorkspaceService"),
 }
 ALL = [
     pytest.param(service, method, id=method.path[1:])
@@ -50,7 +53,11 @@ def caller_of(method: Method) -> str:
 
 @pytest.fixture(scope="module")
 async def channels(
-    identity: tuple[App, str], notification: tuple[App, str], profile: tuple[App, str], pki: Pki
+    identity: tuple[App, str],
+    notification: tuple[App, str],
+    profile: tuple[App, str],
+    workspace: tuple[App, str],
+    pki: Pki,
 ) -> AsyncIterator[dict[tuple[str, str], grpc.aio.Channel]]:
     """Channels by service and by who calls."""
     mesh = MeshSettings(rate_limit_scale=1_000_000)
@@ -60,6 +67,7 @@ async def channels(
             "identity": identity[1],
             "notification": notification[1],
             "profile": profile[1],
+            "workspace": workspace[1],
             "web": web_address,
         }
         yield {
@@ -85,11 +93,13 @@ async def test_any_bytes(
     channels: dict[tuple[str, str], grpc.aio.Channel],
     identity: tuple[App, str],
     profile: tuple[App, str],
+    workspace: tuple[App, str],
 ) -> None:
     raw = data.draw(requests(method.request))
     metadata = []
     if method.access is not Access.PUBLIC:
-        signer = Minter.of(profile[0] if service == "profile" else identity[0])
+        apps = {"profile": profile[0], "workspace": workspace[0]}
+        signer = Minter.of(apps.get(service, identity[0]))
         roles = ["admin"] if method.access is Access.ADMIN else None
         metadata = [("authorization", f"Bearer {signer.token(str(uuid.uuid4()), roles=roles)}")]
     try:

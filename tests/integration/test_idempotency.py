@@ -24,22 +24,14 @@ from services.mesh.idempotency import Sweeper
 from services.mesh.settings import MeshSettings
 from services.stack.pki import Pki
 from tests.support import faults
-from tests.support.databases import Clone, identity_app, profile_app
+from tests.support.databases import Clone, identity_app, profile_app, workspace_app
 from tests.support.errors import reason
 from tests.support.mailbox import Mailbox
 from tests.support.mesh import Minter, channel_as, serving
-from tests.support.mutations import (
-    MUTATIONS,
-    OWN_IDS,
-    PASSWORD,
-    SIGNED_IN,
-    Mutation,
-    World,
-    name,
-    phone,
-    registered,
-)
+from tests.support.mutation import Mutation, World
+from tests.support.mutations import MUTATIONS, OWN_IDS, PASSWORD, SIGNED_IN, name, phone, registered
 from tests.support.proxy import Cut, Proxy, proxy_before
+from tests.support.workspace import QUICK, MessagingPlayed, people_of
 
 
 @dataclass(frozen=True)
@@ -57,29 +49,43 @@ def through(proxy: Proxy, clone: Clone) -> Clone:
 
 @pytest.fixture(scope="module")
 async def behind(
-    identity_database: Clone, profile_database: Clone, notification: tuple[App, str], pki: Pki
+    identity_database: Clone,
+    profile_database: Clone,
+    workspace_database: Clone,
+    messaging_played: tuple[MessagingPlayed, str],
+    notification: tuple[App, str],
+    pki: Pki,
 ) -> AsyncIterator[Behind]:
-    mesh = MeshSettings(
-        rate_limit_scale=10_000, peers={"notification": [notification[1]], "identity": ["127.0.0.1:1"]}
-    )
+    peers = {
+        "notification": [notification[1]],
+        "identity": ["127.0.0.1:1"],
+        "messaging": [messaging_played[1]],
+    }
+    mesh = MeshSettings(rate_limit_scale=10_000, peers=peers)
     minter = Minter()
     async with proxy_before(identity_database.runtime_url) as proxy:
         identity = await identity_app(through(proxy, identity_database), pki, mesh)
         profile = await profile_app(through(proxy, profile_database), pki, mesh, minter)
+        workspace = await workspace_app(through(proxy, workspace_database), pki, mesh, minter, **QUICK)
         async with (
             serving(identity, mesh) as identity_address,
             serving(profile, mesh) as profile_address,
             channel_as("edge", identity_address, "identity", pki) as to_identity,
             channel_as("edge", profile_address, "profile", pki) as to_profile,
             channel_as("operator", notification[1], "notification", pki) as to_notification,
+            serving(workspace, mesh) as workspace_address,
+            people_of(workspace, workspace_address, pki) as workspaces,
         ):
-            owners = [await asyncpg.connect(one.owner_url) for one in (identity_database, profile_database)]
+            databases = (identity_database, profile_database, workspace_database)
+            owners = [await asyncpg.connect(one.owner_url) for one in databases]
             world = World(
                 IdentityServiceStub(to_identity),
                 ProfileServiceStub(to_profile),
                 minter,
-                *owners,
+                *owners[:2],
                 Mailbox(to_notification),
+                workspaces,
+                owners[2],
             )
             yield Behind(world, proxy)
             for owner in owners:
