@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 from google.protobuf.message import Message
 
+from tests.support.chat import Talkers
 from tests.support.mailbox import Mailbox
 from tests.support.mesh import Minter
 from tests.support.workspace import People
@@ -26,6 +27,8 @@ class World:
     identity_owner: asyncpg.Connection
     profile_owner: asyncpg.Connection
     mailbox: Mailbox
+    people: Talkers
+    messaging_owner: asyncpg.Connection
     workspaces: People
     workspace_owner: asyncpg.Connection
 
@@ -43,6 +46,8 @@ class Mutation:
     effects: dict[str, int]
     other: Send | None = None
     elsewhere: Send | None = None
+    # What `other` is refused with, under the same id.
+    refusal: str = "REQUEST_ID_REUSED"
     # How many messages were sent.
     messages: Callable[[], Awaitable[int]] | None = None
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from sampan.identity.v1 import identity_service_pb2 as pb
 from sampan.profile.v1 import profile_service_pb2 as profiles
 from tests.support.mutation import Mutation, World, sender
+from tests.support.mutations_messaging import MESSAGING
 from tests.support.mutations_workspace import WORKSPACE
 
 PASSWORD = "a good password"
@@ -266,6 +267,7 @@ MUTATIONS: dict[str, Callable[[World], Awaitable[Mutation]]] = {
     "ProfileService/CreateProfile": create_profile,
     "ProfileService/UpdateProfile": update_profile,
     "ProfileService/DeleteProfile": delete_profile,
+    **MESSAGING,
     **WORKSPACE,
 }
 
@@ -277,6 +279,7 @@ SIGNED_IN = (
     "ProfileService/CreateProfile",
     "ProfileService/UpdateProfile",
     "ProfileService/DeleteProfile",
+    *MESSAGING,
     *WORKSPACE,
 )
 # What a request may be repeated with is said in it, and its `request_id` belongs to that.
