@@ -23,7 +23,9 @@ from tests.support.chat import Recorder
 from tests.support.clients import Clients
 from tests.support.mesh import Minter, make_pki, serving
 from tests.support.redis import own_redis
+from tests.support.replicas import playing
 from tests.support.stack import Stack
+from tests.support.workspace import MESSAGING, QUICK, MessagingPlayed
 
 RUN = "SAMPAN_TEST_RUN"
 
@@ -151,6 +153,33 @@ async def profile(profile_database: databases.Clone, pki: Pki) -> AsyncIterator[
     """Profile in this process behind the production chain, and its address. Its keys are a Minter's."""
     mesh = MeshSettings(rate_limit_scale=10_000, peers={"identity": ["127.0.0.1:1"]})
     app = await databases.profile_app(profile_database, pki, mesh, Minter())
+    async with serving(app, mesh) as address:
+        yield app, address
+
+
+@pytest.fixture(scope="module")
+async def workspace_database(stack: Stack) -> AsyncIterator[databases.Clone]:
+    """A migrated and empty database of workspace for one module."""
+    async with databases.clone(stack, "workspace") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+async def messaging_played(pki: Pki) -> AsyncIterator[tuple[MessagingPlayed, str]]:
+    """What the module's workspace tells messaging, and where it listens."""
+    played = MessagingPlayed()
+    async with serving(playing("messaging", MESSAGING, played, pki)) as address:
+        yield played, address
+
+
+@pytest.fixture(scope="module")
+async def workspace(
+    workspace_database: databases.Clone, messaging_played: tuple[MessagingPlayed, str], pki: Pki
+) -> AsyncIterator[tuple[App, str]]:
+    """Workspace in this process behind the production chain, and its address. Its keys are a Minter's."""
+    peers = {"identity": ["127.0.0.1:1"], "messaging": [messaging_played[1]]}
+    mesh = MeshSettings(rate_limit_scale=10_000, peers=peers)
+    app = await databases.workspace_app(workspace_database, pki, mesh, Minter(), **QUICK)
     async with serving(app, mesh) as address:
         yield app, address
 

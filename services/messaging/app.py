@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Awaitable, Callable
 
 from services.mesh import logs
 from services.mesh.app import App
+from services.mesh.bus import Bus
 from services.mesh.channels import Peer
 from services.mesh.clock import Clock, system_clock
+from services.mesh.consumer import Consumer
 from services.mesh.database import Database
 from services.mesh.fast_database import FastDatabase
 from services.mesh.group_commit import GroupCommit, Limits
@@ -37,6 +40,7 @@ from services.messaging.servicer_internal import MessagingInternalServicer
 from services.messaging.servicer_messages import MessageMethods
 from services.messaging.servicer_people import PeopleMethods
 from services.messaging.settings import MessagingSettings
+from services.messaging.workspace_events import CONTEXT, WorkspaceEvents
 
 # Seconds that messages which wait get to be written, when the service stops.
 _GRACE = 5.0
@@ -118,7 +122,20 @@ async def build(
     )
     retention = Retention(database, log, days=settings.retention_days, pause=settings.retention_sweep_seconds)
 
+    background: list[Callable[[], Awaitable[None]]] = [
+        Sweeper(database, settings.idempotency_keep_hours, log).run,
+        retention.run,
+        *live.background,
+    ]
+    bus = Bus(settings.nats_url.get_secret_value(), "messaging", log) if settings.nats_url else None
+    if bus:
+        handlers = WorkspaceEvents(publisher).handlers
+        consumer = Consumer("messaging", CONTEXT, handlers, bus, database, mesh, log)
+        background += [bus.run, consumer.run, consumer.replay, consumer.purge]
+
     async def close() -> None:
+        if bus:
+            await bus.close()
         await posting.close(_GRACE)
         await live.close()
         await fast.close()
@@ -134,11 +151,7 @@ async def build(
         },
         keys=identity,
         revocations=identity.revocations,
-        background=(
-            Sweeper(database, settings.idempotency_keep_hours, log).run,
-            retention.run,
-            *live.background,
-        ),
+        background=background,
         attach=live.attach,
         drain=live.drain,
         closers=(close,),

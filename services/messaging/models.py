@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
-from services.mesh import idempotency
+from services.mesh import idempotency, inbox
 
 metadata = sa.MetaData()
 
@@ -50,6 +50,9 @@ dialogs = sa.Table(
     _moment("active_at"),
     _moment("closed_at", null=True),
     sa.UniqueConstraint("direct_key", name="dialogs_direct_key"),
+)
+sa.Index(
+    "dialogs_workspace_idx", dialogs.c.workspace_id, postgresql_where=sa.text("workspace_id IS NOT NULL")
 )
 
 members = sa.Table(
@@ -232,3 +235,4 @@ spent_ids = sa.Table(
 )
 
 idempotency.declare(metadata)
+inbox.declare(metadata)

@@ -59,6 +59,12 @@ async def _profile(mesh: MeshSettings) -> App:
     return await build(mesh)
 
 
+async def _workspace(mesh: MeshSettings) -> App:
+    from services.workspace.app import build
+
+    return await build(mesh)
+
+
 async def _messaging(mesh: MeshSettings) -> App:
     from services.messaging.app import build
 
@@ -85,6 +91,7 @@ BUILDERS: dict[str, Callable[[MeshSettings], Awaitable[App]]] = {
     "messaging": _messaging,
     "presence": _presence,
     "web": _web,
+    "workspace": _workspace,
 }
 
 

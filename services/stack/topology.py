@@ -50,6 +50,7 @@ SERVICES: dict[str, Service] = {
         ),
         Service("notification", public=(), internal=("sampan.notification.v1.NotificationInternalService",)),
         Service("profile", public=("sampan.profile.v1.ProfileService",)),
+        Service("workspace", public=("sampan.workspace.v1.WorkspaceService",)),
         Service(
             "messaging",
             public=("sampan.messaging.v1.MessagingService",),
@@ -66,7 +67,7 @@ SERVICES: dict[str, Service] = {
 }
 
 PROCESSES: tuple[Process, ...] = (
-    Process("people", ("identity", "notification", "profile")),
+    Process("people", ("identity", "notification", "profile", "workspace")),
     Process("chat", ("messaging", "presence")),
     Process("background", ("web",)),
 )

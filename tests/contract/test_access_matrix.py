@@ -20,6 +20,7 @@ from services.profile import app as _profile
 from services.stack.pki import Pki
 from services.web import app as _web
 from services.web.settings import WebSettings
+from services.workspace import app as _workspace
 from tests.support.mesh import PROBE, Minter, channel_as, probe_app, serving, settings_of
 
 SERVED = {
@@ -29,6 +30,7 @@ SERVED = {
     "profile": "sampan.profile.v1.ProfileService",
     "presence": "sampan.presence.v1.PresenceService",
     "web": "sampan.web.v1.WebService",
+    "workspace": "sampan.workspace.v1.WorkspaceService",
     "probe": PROBE,
 }
 assert _identity
@@ -36,6 +38,7 @@ assert _messaging
 assert _notification
 assert _presence
 assert _profile
+assert _workspace
 MATRIX = [
     pytest.param(service, method, caller, id=f"{method.path[1:]}-{caller}")
     for service, full_name in SERVED.items()
@@ -78,6 +81,7 @@ async def addresses(
     notification: tuple[App, str],
     profile: tuple[App, str],
     presence: tuple[App, str],
+    workspace: tuple[App, str],
     messaging: tuple[App, str],
     pki: Pki,
     minter: Minter,
@@ -90,6 +94,7 @@ async def addresses(
             "notification": notification[1],
             "profile": profile[1],
             "presence": presence[1],
+            "workspace": workspace[1],
             "messaging": messaging[1],
             "web": web_address,
             "probe": probe_address,
@@ -143,6 +148,7 @@ async def test_access(
     identity: tuple[App, str],
     profile: tuple[App, str],
     presence: tuple[App, str],
+    workspace: tuple[App, str],
     messaging: tuple[App, str],
     pki: Pki,
     minter: Minter,
@@ -155,6 +161,7 @@ async def test_access(
             "profile": profile[0],
             "presence": presence[0],
             "messaging": messaging[0],
+            "workspace": workspace[0],
         }
         signer = Minter.of(apps[service]) if service in apps else minter
         token = signer.token(str(uuid.uuid4()), roles=["admin"] if caller == "admin" else None)

@@ -20,6 +20,7 @@ from sampan.presence.v1 import presence_internal_service_pb2 as _presence_intern
 from sampan.presence.v1 import presence_service_pb2 as _presence
 from sampan.profile.v1 import profile_service_pb2 as _profile
 from sampan.web.v1 import web_service_pb2 as _web
+from sampan.workspace.v1 import workspace_service_pb2 as _workspace
 from services.mesh.app import App
 from services.mesh.policy import Access, Method, service_methods
 from services.mesh.settings import MeshSettings
@@ -37,6 +38,7 @@ assert _presence
 assert _presence_internal
 assert _profile
 assert _web
+assert _workspace
 METHODS = {
     "identity": service_methods("sampan.identity.v1.IdentityService"),
     "messaging": {
@@ -51,6 +53,7 @@ METHODS = {
     "presence": service_methods("sampan.presence.v1.PresenceService")
     | service_methods("sampan.presence.v1.PresenceInternalService"),
     "web": service_methods("sampan.web.v1.WebService"),
+    "workspace": service_methods("sampan.workspace.v1.WorkspaceService"),
 }
 ALL = [
     pytest.param(service, method, id=method.path[1:])
@@ -71,6 +74,7 @@ async def channels(
     notification: tuple[App, str],
     profile: tuple[App, str],
     presence: tuple[App, str],
+    workspace: tuple[App, str],
     messaging: tuple[App, str],
     pki: Pki,
 ) -> AsyncIterator[dict[tuple[str, str], grpc.aio.Channel]]:
@@ -83,6 +87,7 @@ async def channels(
             "notification": notification[1],
             "profile": profile[1],
             "presence": presence[1],
+            "workspace": workspace[1],
             "messaging": messaging[1],
             "web": web_address,
         }
@@ -110,13 +115,18 @@ async def test_any_bytes(
     identity: tuple[App, str],
     profile: tuple[App, str],
     presence: tuple[App, str],
+    workspace: tuple[App, str],
     messaging: tuple[App, str],
 ) -> None:
     raw = data.draw(requests(method.request))
     metadata = []
     if method.access is not Access.PUBLIC:
-        apps = {"profile": profile[0], "presence": presence[0]}
-        apps = {"profile": profile[0], "messaging": messaging[0]}
+        apps = {
+            "profile": profile[0],
+            "presence": presence[0],
+            "messaging": messaging[0],
+            "workspace": workspace[0],
+        }
         signer = Minter.of(apps.get(service, identity[0]))
         roles = ["admin"] if method.access is Access.ADMIN else None
         metadata = [("authorization", f"Bearer {signer.token(str(uuid.uuid4()), roles=roles)}")]

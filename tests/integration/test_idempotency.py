@@ -35,6 +35,7 @@ from tests.support.databases import (
     notification_app,
     presence_app,
     profile_app,
+    workspace_app,
 )
 from tests.support.errors import reason
 from tests.support.mailbox import Mailbox
@@ -53,6 +54,7 @@ from tests.support.mutations import (
 )
 from tests.support.proxy import Cut, Proxy, proxy_before
 from tests.support.stack import Stack
+from tests.support.workspace import QUICK, MessagingPlayed, people_of
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ async def behind(
     presence_database: Clone,
     messaging_database: Clone,
     notification_database: Clone,
+    workspace_database: Clone,
+    messaging_played: tuple[MessagingPlayed, str],
     pki: Pki,
 ) -> AsyncIterator[Behind]:
     minter = Minter()
@@ -101,14 +105,18 @@ async def behind(
         notification_database,
         presence_database,
         messaging_database,
+        workspace_database,
     )
     async with AsyncExitStack() as closing:
         enter = closing.enter_async_context
         proxy = await enter(proxy_before(identity_database.runtime_url))
         notifying = await enter(serving(await notification_app(through(proxy, notification_database), pki)))
-        mesh = MeshSettings(
-            rate_limit_scale=10_000, peers={"notification": [notifying], "identity": ["127.0.0.1:1"]}
-        )
+        peers = {
+            "notification": [notifying],
+            "identity": ["127.0.0.1:1"],
+            "messaging": [messaging_played[1]],
+        }
+        mesh = MeshSettings(rate_limit_scale=10_000, peers=peers)
         identity = await identity_app(through(proxy, identity_database), pki, mesh)
         profile = await profile_app(through(proxy, profile_database), pki, mesh, minter)
         urls = {
@@ -117,6 +125,8 @@ async def behind(
         }
         presence = await presence_app(through(proxy, presence_database), pki, mesh, minter, **urls)
         present = await enter(serving(presence, mesh))
+        workspace = await workspace_app(through(proxy, workspace_database), pki, mesh, minter, **QUICK)
+        workspaces = await enter(people_of(workspace, await enter(serving(workspace, mesh)), pki))
         identifying = await enter(serving(identity, mesh))
         profiling = await enter(serving(profile, mesh))
         operator = await enter(channel_as("operator", notifying, "notification", pki))
@@ -139,6 +149,7 @@ async def behind(
             *owners,
             Mailbox(operator),
             people,
+            workspaces,
         )
         yield Behind(world, proxy)
 

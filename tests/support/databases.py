@@ -31,6 +31,8 @@ from services.presence.settings import PresenceSettings
 from services.profile.app import build as build_profile
 from services.profile.settings import ProfileSettings
 from services.stack.pki import Pki
+from services.workspace.app import build as build_workspace
+from services.workspace.settings import WorkspaceSettings
 from tests.support.mesh import settings_of
 from tests.support.stack import Stack, execute
 
@@ -115,6 +117,17 @@ async def profile_app(found: Clone, pki: Pki, mesh: MeshSettings, keys: Keys | N
         **settings_of("profile", pki), database_url=found.runtime_url, master_key=found.master_key
     )
     app = await build_profile(mesh, settings)
+    return app if keys is None else replace(app, keys=keys, revocations=nothing_revoked)
+
+
+async def workspace_app(
+    found: Clone, pki: Pki, mesh: MeshSettings, keys: Keys | None = None, **more: Any
+) -> App:
+    """Workspace, built on a clone. With `keys` it trusts those, and asks identity nothing."""
+    settings = WorkspaceSettings(
+        **settings_of("workspace", pki), database_url=found.runtime_url, master_key=found.master_key, **more
+    )
+    app = await build_workspace(mesh, settings)
     return app if keys is None else replace(app, keys=keys, revocations=nothing_revoked)
 
 

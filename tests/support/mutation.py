@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from tests.support.chat import Talkers
 from tests.support.mailbox import Mailbox
 from tests.support.mesh import Minter
+from tests.support.workspace import People
 
 Send = Callable[[str], Awaitable[Message]]
 
@@ -36,8 +37,10 @@ class World:
     notification_owner: asyncpg.Connection
     presence_owner: asyncpg.Connection
     messaging_owner: asyncpg.Connection
+    workspace_owner: asyncpg.Connection
     mailbox: Mailbox
     people: Talkers
+    workspaces: People
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from sampan.presence.v1 import presence_service_pb2 as presences
 from sampan.profile.v1 import profile_service_pb2 as profiles
 from tests.support.mutation import Mutation, World, sender
 from tests.support.mutations_messaging import MESSAGING
+from tests.support.mutations_workspace import WORKSPACE
 
 PASSWORD = "a good password"
 
@@ -344,6 +345,7 @@ MUTATIONS: dict[str, Callable[[World], Awaitable[Mutation]]] = {
     "NotificationInternalService/ReplayDead": replay_dead,
     "PresenceService/UpdatePreferences": update_preferences,
     **MESSAGING,
+    **WORKSPACE,
 }
 # What changes nothing in a database; tests/integration/test_presence.py counts its effects.
 ELSEWHERE = ("PresenceService/SetPresence",)
@@ -358,6 +360,7 @@ SIGNED_IN = (
     "ProfileService/DeleteProfile",
     "PresenceService/UpdatePreferences",
     *MESSAGING,
+    *WORKSPACE,
 )
 # Without another input: what may be repeated is said by the token or there is nothing to say but the id.
 NO_OTHER = ("IdentityService/RefreshToken", "IdentityInternalService/RotateKeys")

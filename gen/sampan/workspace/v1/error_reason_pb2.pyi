@@ -56,6 +56,18 @@ class _WorkspaceErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_
     """409 FAILED_PRECONDITION. The workspace has as many members as it may.
     Sample: {"reason":"WORKSPACE_FULL","detail":"the workspace is full"}
     """
+    WORKSPACE_ERROR_REASON_TOO_MANY_WORKSPACES: _WorkspaceErrorReason.ValueType  # 9
+    """409 FAILED_PRECONDITION. The caller is in as many workspaces as anybody may be.
+    Sample: {"reason":"TOO_MANY_WORKSPACES","detail":"you are in too many workspaces: leave one first"}
+    """
+    WORKSPACE_ERROR_REASON_TOO_MANY_CHANNELS: _WorkspaceErrorReason.ValueType  # 10
+    """409 FAILED_PRECONDITION. The workspace has as many channels as it may.
+    Sample: {"reason":"TOO_MANY_CHANNELS","detail":"the workspace has too many channels: close one first"}
+    """
+    WORKSPACE_ERROR_REASON_TOO_MANY_INVITES: _WorkspaceErrorReason.ValueType  # 11
+    """409 FAILED_PRECONDITION. The workspace has as many invites that work as it may.
+    Sample: {"reason":"TOO_MANY_INVITES","detail":"the workspace has too many invites: end one first"}
+    """
 
 class WorkspaceErrorReason(_WorkspaceErrorReason, metaclass=_WorkspaceErrorReasonEnumTypeWrapper):
     """Reasons of this context; the domain is `sampan.workspace`. Sent without the prefix."""
@@ -93,5 +105,17 @@ Sample: {"reason":"OWNER_CANNOT_LEAVE","detail":"make somebody else the owner fi
 WORKSPACE_ERROR_REASON_WORKSPACE_FULL: WorkspaceErrorReason.ValueType  # 8
 """409 FAILED_PRECONDITION. The workspace has as many members as it may.
 Sample: {"reason":"WORKSPACE_FULL","detail":"the workspace is full"}
+"""
+WORKSPACE_ERROR_REASON_TOO_MANY_WORKSPACES: WorkspaceErrorReason.ValueType  # 9
+"""409 FAILED_PRECONDITION. The caller is in as many workspaces as anybody may be.
+Sample: {"reason":"TOO_MANY_WORKSPACES","detail":"you are in too many workspaces: leave one first"}
+"""
+WORKSPACE_ERROR_REASON_TOO_MANY_CHANNELS: WorkspaceErrorReason.ValueType  # 10
+"""409 FAILED_PRECONDITION. The workspace has as many channels as it may.
+Sample: {"reason":"TOO_MANY_CHANNELS","detail":"the workspace has too many channels: close one first"}
+"""
+WORKSPACE_ERROR_REASON_TOO_MANY_INVITES: WorkspaceErrorReason.ValueType  # 11
+"""409 FAILED_PRECONDITION. The workspace has as many invites that work as it may.
+Sample: {"reason":"TOO_MANY_INVITES","detail":"the workspace has too many invites: end one first"}
 """
 Global___WorkspaceErrorReason: _TypeAlias = WorkspaceErrorReason  # noqa: Y015

@@ -161,7 +161,7 @@ class WorkspaceServiceServicer:
 
     def CreateWorkspace(self, request, context):
         """Makes a workspace, owned by the caller. REST: POST /v1/workspaces, 201.
-        Errors: INVALID_ARGUMENT (400), SLUG_TAKEN (409), RATE_LIMITED (429).
+        Errors: INVALID_ARGUMENT (400), SLUG_TAKEN, TOO_MANY_WORKSPACES (409), RATE_LIMITED (429).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -210,7 +210,7 @@ class WorkspaceServiceServicer:
     def SetMemberRole(self, request, context):
         """Gives a member another role. For the owner; who makes somebody else the owner becomes an admin. REST: PATCH
         /v1/workspaces/{workspace_id}/members/{user_id}.
-        Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND (404), RATE_LIMITED (429).
+        Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND (404), OWNER_CANNOT_LEAVE (409) for the owner's own role, RATE_LIMITED (429).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -219,7 +219,7 @@ class WorkspaceServiceServicer:
     def RemoveMember(self, request, context):
         """Removes somebody from a workspace and all its channels. For the owner, and for admins unless it is another admin. REST: DELETE
         /v1/workspaces/{workspace_id}/members/{user_id}, 204.
-        Errors: PERMISSION_DENIED (403), WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND (404), RATE_LIMITED (429).
+        Errors: PERMISSION_DENIED (403), WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND (404), OWNER_CANNOT_LEAVE (409) for the owner themselves, RATE_LIMITED (429).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -235,7 +235,7 @@ class WorkspaceServiceServicer:
 
     def CreateInvite(self, request, context):
         """Makes a code by which people can join. For the owner and admins. REST: POST /v1/workspaces/{workspace_id}/invites, 201.
-        Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), WORKSPACE_NOT_FOUND (404), RATE_LIMITED (429).
+        Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), WORKSPACE_NOT_FOUND (404), TOO_MANY_INVITES (409), INVITE_NOT_FOUND (404) when a repeated request made one that was ended since, RATE_LIMITED (429).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -259,7 +259,7 @@ class WorkspaceServiceServicer:
 
     def AcceptInvite(self, request, context):
         """Joins a workspace by a code. Who is in it already stays, and the code is not used up. REST: POST /v1/workspaces/join.
-        Errors: INVALID_ARGUMENT (400), INVITE_NOT_FOUND (404) also for a code that is spent, revoked or too old, WORKSPACE_FULL (409), RATE_LIMITED (429).
+        Errors: INVALID_ARGUMENT (400), INVITE_NOT_FOUND (404) also for a code that is spent, revoked or too old, WORKSPACE_FULL, TOO_MANY_WORKSPACES (409), UNAVAILABLE (503) for somebody of whose leaving messaging does not know yet, RATE_LIMITED (429).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -268,7 +268,7 @@ class WorkspaceServiceServicer:
     def CreateChannel(self, request, context):
         """Makes a channel. Its `id` is a dialog's: messages, members and live events as in any other. For members of the workspace. REST: POST
         /v1/workspaces/{workspace_id}/channels, 201.
-        Errors: INVALID_ARGUMENT (400), WORKSPACE_NOT_FOUND (404), CHANNEL_NAME_TAKEN (409), RATE_LIMITED (429).
+        Errors: INVALID_ARGUMENT (400), WORKSPACE_NOT_FOUND (404), CHANNEL_NAME_TAKEN, TOO_MANY_CHANNELS (409), UNAVAILABLE (503) while messaging is away, RATE_LIMITED (429).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -310,7 +310,7 @@ class WorkspaceServiceServicer:
 
     def JoinChannel(self, request, context):
         """Joins a public channel. Who is in it already stays. REST: POST /v1/workspaces/{workspace_id}/channels/{id}/join.
-        Errors: WORKSPACE_NOT_FOUND, CHANNEL_NOT_FOUND (404), also for a private one, RATE_LIMITED (429).
+        Errors: WORKSPACE_NOT_FOUND, CHANNEL_NOT_FOUND (404), also for a private one, DIALOG_FULL (409), UNAVAILABLE (503) while messaging is away, RATE_LIMITED (429).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -327,7 +327,7 @@ class WorkspaceServiceServicer:
     def AddToChannel(self, request, context):
         """Puts a member of the workspace into a channel. For members of the channel. REST: POST
         /v1/workspaces/{workspace_id}/channels/{id}/members.
-        Errors: INVALID_ARGUMENT (400), WORKSPACE_NOT_FOUND, CHANNEL_NOT_FOUND, MEMBER_NOT_FOUND (404), RATE_LIMITED (429).
+        Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403) for who sees it and is not in it, WORKSPACE_NOT_FOUND, CHANNEL_NOT_FOUND, MEMBER_NOT_FOUND (404), DIALOG_FULL (409), UNAVAILABLE (503) while messaging is away, RATE_LIMITED (429).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

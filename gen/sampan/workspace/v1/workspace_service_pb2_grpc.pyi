@@ -40,7 +40,7 @@ class WorkspaceServiceStub:
     def __new__(cls, channel: _aio.Channel) -> WorkspaceServiceAsyncStub: ...
     CreateWorkspace: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.CreateWorkspaceRequest, _workspace_service_pb2.Workspace]
     """Makes a workspace, owned by the caller. REST: POST /v1/workspaces, 201.
-    Errors: INVALID_ARGUMENT (400), SLUG_TAKEN (409), RATE_LIMITED (429).
+    Errors: INVALID_ARGUMENT (400), SLUG_TAKEN, TOO_MANY_WORKSPACES (409), RATE_LIMITED (429).
     """
     ListWorkspaces: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ListWorkspacesRequest, _workspace_service_pb2.ListWorkspacesResponse]
     """The caller's workspaces, newest first. REST: GET /v1/workspaces.
@@ -65,12 +65,12 @@ class WorkspaceServiceStub:
     SetMemberRole: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.SetMemberRoleRequest, _workspace_service_pb2.Member]
     """Gives a member another role. For the owner; who makes somebody else the owner becomes an admin. REST: PATCH
     /v1/workspaces/{workspace_id}/members/{user_id}.
-    Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND (404), RATE_LIMITED (429).
+    Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND (404), OWNER_CANNOT_LEAVE (409) for the owner's own role, RATE_LIMITED (429).
     """
     RemoveMember: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.RemoveMemberRequest, _workspace_service_pb2.RemoveMemberResponse]
     """Removes somebody from a workspace and all its channels. For the owner, and for admins unless it is another admin. REST: DELETE
     /v1/workspaces/{workspace_id}/members/{user_id}, 204.
-    Errors: PERMISSION_DENIED (403), WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND (404), RATE_LIMITED (429).
+    Errors: PERMISSION_DENIED (403), WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND (404), OWNER_CANNOT_LEAVE (409) for the owner themselves, RATE_LIMITED (429).
     """
     LeaveWorkspace: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.LeaveWorkspaceRequest, _workspace_service_pb2.LeaveWorkspaceResponse]
     """Leaves a workspace and all its channels. REST: POST /v1/workspaces/{workspace_id}/leave.
@@ -78,7 +78,7 @@ class WorkspaceServiceStub:
     """
     CreateInvite: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.CreateInviteRequest, _workspace_service_pb2.Invite]
     """Makes a code by which people can join. For the owner and admins. REST: POST /v1/workspaces/{workspace_id}/invites, 201.
-    Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), WORKSPACE_NOT_FOUND (404), RATE_LIMITED (429).
+    Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), WORKSPACE_NOT_FOUND (404), TOO_MANY_INVITES (409), INVITE_NOT_FOUND (404) when a repeated request made one that was ended since, RATE_LIMITED (429).
     """
     ListInvites: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ListInvitesRequest, _workspace_service_pb2.ListInvitesResponse]
     """Invites that still work, newest first, without their codes. For the owner and admins. REST: GET /v1/workspaces/{workspace_id}/invites.
@@ -90,12 +90,12 @@ class WorkspaceServiceStub:
     """
     AcceptInvite: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.AcceptInviteRequest, _workspace_service_pb2.Workspace]
     """Joins a workspace by a code. Who is in it already stays, and the code is not used up. REST: POST /v1/workspaces/join.
-    Errors: INVALID_ARGUMENT (400), INVITE_NOT_FOUND (404) also for a code that is spent, revoked or too old, WORKSPACE_FULL (409), RATE_LIMITED (429).
+    Errors: INVALID_ARGUMENT (400), INVITE_NOT_FOUND (404) also for a code that is spent, revoked or too old, WORKSPACE_FULL, TOO_MANY_WORKSPACES (409), UNAVAILABLE (503) for somebody of whose leaving messaging does not know yet, RATE_LIMITED (429).
     """
     CreateChannel: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.CreateChannelRequest, _workspace_service_pb2.Channel]
     """Makes a channel. Its `id` is a dialog's: messages, members and live events as in any other. For members of the workspace. REST: POST
     /v1/workspaces/{workspace_id}/channels, 201.
-    Errors: INVALID_ARGUMENT (400), WORKSPACE_NOT_FOUND (404), CHANNEL_NAME_TAKEN (409), RATE_LIMITED (429).
+    Errors: INVALID_ARGUMENT (400), WORKSPACE_NOT_FOUND (404), CHANNEL_NAME_TAKEN, TOO_MANY_CHANNELS (409), UNAVAILABLE (503) while messaging is away, RATE_LIMITED (429).
     """
     ListChannels: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ListChannelsRequest, _workspace_service_pb2.ListChannelsResponse]
     """Public channels, and private ones that the caller is in; by name. REST: GET /v1/workspaces/{workspace_id}/channels.
@@ -117,7 +117,7 @@ class WorkspaceServiceStub:
     """
     JoinChannel: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.JoinChannelRequest, _workspace_service_pb2.Channel]
     """Joins a public channel. Who is in it already stays. REST: POST /v1/workspaces/{workspace_id}/channels/{id}/join.
-    Errors: WORKSPACE_NOT_FOUND, CHANNEL_NOT_FOUND (404), also for a private one, RATE_LIMITED (429).
+    Errors: WORKSPACE_NOT_FOUND, CHANNEL_NOT_FOUND (404), also for a private one, DIALOG_FULL (409), UNAVAILABLE (503) while messaging is away, RATE_LIMITED (429).
     """
     LeaveChannel: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.LeaveChannelRequest, _workspace_service_pb2.LeaveChannelResponse]
     """Leaves a channel. REST: POST /v1/workspaces/{workspace_id}/channels/{id}/leave.
@@ -126,7 +126,7 @@ class WorkspaceServiceStub:
     AddToChannel: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.AddToChannelRequest, _workspace_service_pb2.AddToChannelResponse]
     """Puts a member of the workspace into a channel. For members of the channel. REST: POST
     /v1/workspaces/{workspace_id}/channels/{id}/members.
-    Errors: INVALID_ARGUMENT (400), WORKSPACE_NOT_FOUND, CHANNEL_NOT_FOUND, MEMBER_NOT_FOUND (404), RATE_LIMITED (429).
+    Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403) for who sees it and is not in it, WORKSPACE_NOT_FOUND, CHANNEL_NOT_FOUND, MEMBER_NOT_FOUND (404), DIALOG_FULL (409), UNAVAILABLE (503) while messaging is away, RATE_LIMITED (429).
     """
     RemoveFromChannel: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.RemoveFromChannelRequest, _workspace_service_pb2.RemoveFromChannelResponse]
     """Takes somebody out of a channel. For its maker, and the owner and admins of the workspace. REST: DELETE
@@ -146,7 +146,7 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.CreateWorkspaceRequest, _workspace_service_pb2.Workspace]  # type: ignore[assignment]
     """Makes a workspace, owned by the caller. REST: POST /v1/workspaces, 201.
-    Errors: INVALID_ARGUMENT (400), SLUG_TAKEN (409), RATE_LIMITED (429).
+    Errors: INVALID_ARGUMENT (400), SLUG_TAKEN, TOO_MANY_WORKSPACES (409), RATE_LIMITED (429).
     """
     ListWorkspaces: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ListWorkspacesRequest, _workspace_service_pb2.ListWorkspacesResponse]  # type: ignore[assignment]
     """The caller's workspaces, newest first. REST: GET /v1/workspaces.
@@ -171,12 +171,12 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     SetMemberRole: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.SetMemberRoleRequest, _workspace_service_pb2.Member]  # type: ignore[assignment]
     """Gives a member another role. For the owner; who makes somebody else the owner becomes an admin. REST: PATCH
     /v1/workspaces/{workspace_id}/members/{user_id}.
-    Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND (404), RATE_LIMITED (429).
+    Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND (404), OWNER_CANNOT_LEAVE (409) for the owner's own role, RATE_LIMITED (429).
     """
     RemoveMember: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.RemoveMemberRequest, _workspace_service_pb2.RemoveMemberResponse]  # type: ignore[assignment]
     """Removes somebody from a workspace and all its channels. For the owner, and for admins unless it is another admin. REST: DELETE
     /v1/workspaces/{workspace_id}/members/{user_id}, 204.
-    Errors: PERMISSION_DENIED (403), WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND (404), RATE_LIMITED (429).
+    Errors: PERMISSION_DENIED (403), WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND (404), OWNER_CANNOT_LEAVE (409) for the owner themselves, RATE_LIMITED (429).
     """
     LeaveWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.LeaveWorkspaceRequest, _workspace_service_pb2.LeaveWorkspaceResponse]  # type: ignore[assignment]
     """Leaves a workspace and all its channels. REST: POST /v1/workspaces/{workspace_id}/leave.
@@ -184,7 +184,7 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     """
     CreateInvite: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.CreateInviteRequest, _workspace_service_pb2.Invite]  # type: ignore[assignment]
     """Makes a code by which people can join. For the owner and admins. REST: POST /v1/workspaces/{workspace_id}/invites, 201.
-    Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), WORKSPACE_NOT_FOUND (404), RATE_LIMITED (429).
+    Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), WORKSPACE_NOT_FOUND (404), TOO_MANY_INVITES (409), INVITE_NOT_FOUND (404) when a repeated request made one that was ended since, RATE_LIMITED (429).
     """
     ListInvites: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ListInvitesRequest, _workspace_service_pb2.ListInvitesResponse]  # type: ignore[assignment]
     """Invites that still work, newest first, without their codes. For the owner and admins. REST: GET /v1/workspaces/{workspace_id}/invites.
@@ -196,12 +196,12 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     """
     AcceptInvite: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.AcceptInviteRequest, _workspace_service_pb2.Workspace]  # type: ignore[assignment]
     """Joins a workspace by a code. Who is in it already stays, and the code is not used up. REST: POST /v1/workspaces/join.
-    Errors: INVALID_ARGUMENT (400), INVITE_NOT_FOUND (404) also for a code that is spent, revoked or too old, WORKSPACE_FULL (409), RATE_LIMITED (429).
+    Errors: INVALID_ARGUMENT (400), INVITE_NOT_FOUND (404) also for a code that is spent, revoked or too old, WORKSPACE_FULL, TOO_MANY_WORKSPACES (409), UNAVAILABLE (503) for somebody of whose leaving messaging does not know yet, RATE_LIMITED (429).
     """
     CreateChannel: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.CreateChannelRequest, _workspace_service_pb2.Channel]  # type: ignore[assignment]
     """Makes a channel. Its `id` is a dialog's: messages, members and live events as in any other. For members of the workspace. REST: POST
     /v1/workspaces/{workspace_id}/channels, 201.
-    Errors: INVALID_ARGUMENT (400), WORKSPACE_NOT_FOUND (404), CHANNEL_NAME_TAKEN (409), RATE_LIMITED (429).
+    Errors: INVALID_ARGUMENT (400), WORKSPACE_NOT_FOUND (404), CHANNEL_NAME_TAKEN, TOO_MANY_CHANNELS (409), UNAVAILABLE (503) while messaging is away, RATE_LIMITED (429).
     """
     ListChannels: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ListChannelsRequest, _workspace_service_pb2.ListChannelsResponse]  # type: ignore[assignment]
     """Public channels, and private ones that the caller is in; by name. REST: GET /v1/workspaces/{workspace_id}/channels.
@@ -223,7 +223,7 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     """
     JoinChannel: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.JoinChannelRequest, _workspace_service_pb2.Channel]  # type: ignore[assignment]
     """Joins a public channel. Who is in it already stays. REST: POST /v1/workspaces/{workspace_id}/channels/{id}/join.
-    Errors: WORKSPACE_NOT_FOUND, CHANNEL_NOT_FOUND (404), also for a private one, RATE_LIMITED (429).
+    Errors: WORKSPACE_NOT_FOUND, CHANNEL_NOT_FOUND (404), also for a private one, DIALOG_FULL (409), UNAVAILABLE (503) while messaging is away, RATE_LIMITED (429).
     """
     LeaveChannel: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.LeaveChannelRequest, _workspace_service_pb2.LeaveChannelResponse]  # type: ignore[assignment]
     """Leaves a channel. REST: POST /v1/workspaces/{workspace_id}/channels/{id}/leave.
@@ -232,7 +232,7 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     AddToChannel: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.AddToChannelRequest, _workspace_service_pb2.AddToChannelResponse]  # type: ignore[assignment]
     """Puts a member of the workspace into a channel. For members of the channel. REST: POST
     /v1/workspaces/{workspace_id}/channels/{id}/members.
-    Errors: INVALID_ARGUMENT (400), WORKSPACE_NOT_FOUND, CHANNEL_NOT_FOUND, MEMBER_NOT_FOUND (404), RATE_LIMITED (429).
+    Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403) for who sees it and is not in it, WORKSPACE_NOT_FOUND, CHANNEL_NOT_FOUND, MEMBER_NOT_FOUND (404), DIALOG_FULL (409), UNAVAILABLE (503) while messaging is away, RATE_LIMITED (429).
     """
     RemoveFromChannel: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.RemoveFromChannelRequest, _workspace_service_pb2.RemoveFromChannelResponse]  # type: ignore[assignment]
     """Takes somebody out of a channel. For its maker, and the owner and admins of the workspace. REST: DELETE
@@ -255,7 +255,7 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.Workspace, _abc.Awaitable[_workspace_service_pb2.Workspace]]:
         """Makes a workspace, owned by the caller. REST: POST /v1/workspaces, 201.
-        Errors: INVALID_ARGUMENT (400), SLUG_TAKEN (409), RATE_LIMITED (429).
+        Errors: INVALID_ARGUMENT (400), SLUG_TAKEN, TOO_MANY_WORKSPACES (409), RATE_LIMITED (429).
         """
 
     @_abc_1.abstractmethod
@@ -316,7 +316,7 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_workspace_service_pb2.Member, _abc.Awaitable[_workspace_service_pb2.Member]]:
         """Gives a member another role. For the owner; who makes somebody else the owner becomes an admin. REST: PATCH
         /v1/workspaces/{workspace_id}/members/{user_id}.
-        Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND (404), RATE_LIMITED (429).
+        Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND (404), OWNER_CANNOT_LEAVE (409) for the owner's own role, RATE_LIMITED (429).
         """
 
     @_abc_1.abstractmethod
@@ -327,7 +327,7 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_workspace_service_pb2.RemoveMemberResponse, _abc.Awaitable[_workspace_service_pb2.RemoveMemberResponse]]:
         """Removes somebody from a workspace and all its channels. For the owner, and for admins unless it is another admin. REST: DELETE
         /v1/workspaces/{workspace_id}/members/{user_id}, 204.
-        Errors: PERMISSION_DENIED (403), WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND (404), RATE_LIMITED (429).
+        Errors: PERMISSION_DENIED (403), WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND (404), OWNER_CANNOT_LEAVE (409) for the owner themselves, RATE_LIMITED (429).
         """
 
     @_abc_1.abstractmethod
@@ -347,7 +347,7 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.Invite, _abc.Awaitable[_workspace_service_pb2.Invite]]:
         """Makes a code by which people can join. For the owner and admins. REST: POST /v1/workspaces/{workspace_id}/invites, 201.
-        Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), WORKSPACE_NOT_FOUND (404), RATE_LIMITED (429).
+        Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), WORKSPACE_NOT_FOUND (404), TOO_MANY_INVITES (409), INVITE_NOT_FOUND (404) when a repeated request made one that was ended since, RATE_LIMITED (429).
         """
 
     @_abc_1.abstractmethod
@@ -377,7 +377,7 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.Workspace, _abc.Awaitable[_workspace_service_pb2.Workspace]]:
         """Joins a workspace by a code. Who is in it already stays, and the code is not used up. REST: POST /v1/workspaces/join.
-        Errors: INVALID_ARGUMENT (400), INVITE_NOT_FOUND (404) also for a code that is spent, revoked or too old, WORKSPACE_FULL (409), RATE_LIMITED (429).
+        Errors: INVALID_ARGUMENT (400), INVITE_NOT_FOUND (404) also for a code that is spent, revoked or too old, WORKSPACE_FULL, TOO_MANY_WORKSPACES (409), UNAVAILABLE (503) for somebody of whose leaving messaging does not know yet, RATE_LIMITED (429).
         """
 
     @_abc_1.abstractmethod
@@ -388,7 +388,7 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_workspace_service_pb2.Channel, _abc.Awaitable[_workspace_service_pb2.Channel]]:
         """Makes a channel. Its `id` is a dialog's: messages, members and live events as in any other. For members of the workspace. REST: POST
         /v1/workspaces/{workspace_id}/channels, 201.
-        Errors: INVALID_ARGUMENT (400), WORKSPACE_NOT_FOUND (404), CHANNEL_NAME_TAKEN (409), RATE_LIMITED (429).
+        Errors: INVALID_ARGUMENT (400), WORKSPACE_NOT_FOUND (404), CHANNEL_NAME_TAKEN, TOO_MANY_CHANNELS (409), UNAVAILABLE (503) while messaging is away, RATE_LIMITED (429).
         """
 
     @_abc_1.abstractmethod
@@ -440,7 +440,7 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.Channel, _abc.Awaitable[_workspace_service_pb2.Channel]]:
         """Joins a public channel. Who is in it already stays. REST: POST /v1/workspaces/{workspace_id}/channels/{id}/join.
-        Errors: WORKSPACE_NOT_FOUND, CHANNEL_NOT_FOUND (404), also for a private one, RATE_LIMITED (429).
+        Errors: WORKSPACE_NOT_FOUND, CHANNEL_NOT_FOUND (404), also for a private one, DIALOG_FULL (409), UNAVAILABLE (503) while messaging is away, RATE_LIMITED (429).
         """
 
     @_abc_1.abstractmethod
@@ -461,7 +461,7 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_workspace_service_pb2.AddToChannelResponse, _abc.Awaitable[_workspace_service_pb2.AddToChannelResponse]]:
         """Puts a member of the workspace into a channel. For members of the channel. REST: POST
         /v1/workspaces/{workspace_id}/channels/{id}/members.
-        Errors: INVALID_ARGUMENT (400), WORKSPACE_NOT_FOUND, CHANNEL_NOT_FOUND, MEMBER_NOT_FOUND (404), RATE_LIMITED (429).
+        Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403) for who sees it and is not in it, WORKSPACE_NOT_FOUND, CHANNEL_NOT_FOUND, MEMBER_NOT_FOUND (404), DIALOG_FULL (409), UNAVAILABLE (503) while messaging is away, RATE_LIMITED (429).
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,1 @@
+"""Workspaces: people, roles, invites and channels."""
