@@ -15,11 +15,8 @@ class PresenceSettings(DatabaseSettings):
         env_prefix="SAMPAN_PRESENCE_", env_file=".env", extra="ignore", frozen=True
     )
 
-    database_url: SecretStr
     redis_url: SecretStr
     nats_url: SecretStr
-    # 32 bytes in base64; keys the hashes of requests.
-    master_key: SecretStr
     # Connections to Redis, at most, and how long a question to it may take, in seconds.
     redis_pool: int = Field(default=8, ge=1, le=100)
     redis_timeout: float = Field(default=1.0, gt=0, le=10)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from services.mesh.settings import ServiceSettings
+from services.mesh.settings import DatabaseSettings
 
 
-class WorkspaceSettings(ServiceSettings):
+class WorkspaceSettings(DatabaseSettings):
     """What every service has, limits, and how long messaging is waited for."""
 
     model_config = SettingsConfigDict(
         env_prefix="SAMPAN_WORKSPACE_", env_file=".env", extra="ignore", frozen=True
     )
 
-    database_url: SecretStr
-    # 32 bytes in base64; makes the codes of invites and signs page tokens.
-    master_key: SecretStr
     # People in one workspace.
     max_members: int = Field(default=10_000, ge=1)
     # Channels of one workspace.
