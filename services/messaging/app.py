@@ -115,10 +115,11 @@ async def build(
         live.methods(written),
     )
     internal = MessagingInternalServicer(
-        ChannelService(database, publisher, most=settings.channel_members),
+        ChannelService(database, publisher, idempotency, most=settings.channel_members),
         NoticeService(database, publisher, messages),
         people,
         drafts,
+        idempotency,
     )
     retention = Retention(database, log, days=settings.retention_days, pause=settings.retention_sweep_seconds)
 

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from services.mesh.database import Database
+from services.mesh.idempotency import Idempotency, Key
 from services.mesh.ids import uuid7
 from services.messaging import dialogs, events, log, repository
 from services.messaging.domain import Draft, Kind, MessageId, Role
@@ -27,19 +30,34 @@ class Channel:
 
 
 class ChannelService:
-    """Dialogs of workspaces. Whatever is done twice has one effect, by the ids of what it is about."""
+    """Dialogs of workspaces. Whatever is done twice has one effect, by the ids of what it is about.
 
-    def __init__(self, database: Database, publisher: Publisher, *, most: int) -> None:
+    Calls under a `request_id` have it also when something else has happened in between.
+    """
+
+    def __init__(
+        self, database: Database, publisher: Publisher, idempotency: Idempotency, *, most: int
+    ) -> None:
         self._database = database
+        self._idempotency = idempotency
         self._publisher = publisher
         self._most = most
 
-    async def create(self, channel: Channel, workspace_id: UUID, maker: UUID, others: Sequence[UUID]) -> None:
+    async def create(
+        self,
+        channel: Channel,
+        workspace_id: UUID,
+        maker: UUID,
+        others: Sequence[UUID],
+        key: Key | None = None,
+    ) -> None:
         """Makes a channel with its first members; nothing happens when it is there."""
         new = dialogs.NewDialog(
             Kind.CHANNEL, maker, tuple(dict.fromkeys(one for one in others if one != maker)), channel.title
         )
         async with self._database.transaction("create_channel") as connection:
+            if await self._idempotency.claim(connection, key) is not None:
+                return
             if not await repository.insert_dialog(
                 connection,
                 channel.dialog_id,
@@ -55,11 +73,13 @@ class ChannelService:
         self._publisher.joined(channel.dialog_id, new.people)
         self._publisher.events(live)
 
-    async def update(self, channel: Channel, actor: UUID) -> None:
+    async def update(self, channel: Channel, actor: UUID, key: Key | None = None) -> None:
         """What a channel is called. Raises DialogNotFound or DialogKind."""
         live: list[LiveEvent] = []
         named = (channel.title, channel.description)
         async with self._database.transaction("update_channel") as connection:
+            if await self._idempotency.claim(connection, key) is not None:
+                return
             dialog = await log.locked(connection, channel.dialog_id)
             _require_channel(dialog.kind)
             await repository.describe(connection, channel.dialog_id, *named, is_private=channel.is_private)
@@ -68,47 +88,69 @@ class ChannelService:
                 live = await log.append(connection, channel.dialog_id, [change])
         self._publisher.events(live)
 
-    async def close(self, dialog_id: UUID) -> None:
+    async def close(self, dialog_id: UUID, key: Key | None = None) -> None:
         """Closes a channel: nobody is in it any more. Nothing happens when there is none."""
+        gone: Sequence[UUID] = ()
         async with self._database.transaction("delete_channel") as connection:
-            dialog = await repository.lock(connection, dialog_id)
-            if dialog is None:
+            if await self._idempotency.claim(connection, key) is not None:
                 return
-            _require_channel(dialog.kind)
-            gone = await repository.close(connection, dialog_id, dialog.seq)
-        self._publisher.left(dialog_id, gone, dialog.seq)
+            dialog = await repository.lock(connection, dialog_id)
+            if dialog is not None:
+                _require_channel(dialog.kind)
+                gone = await repository.close(connection, dialog_id, dialog.seq)
+        if dialog is not None:
+            self._publisher.left(dialog_id, gone, dialog.seq)
 
-    async def add(self, dialog_id: UUID, actor: UUID, user_id: UUID, role: Role) -> None:
+    async def add(
+        self, dialog_id: UUID, actor: UUID, user_id: UUID, role: Role, key: Key | None = None
+    ) -> None:
         """Adds somebody to a channel; who is in it stays. Raises DialogNotFound, DialogKind or DialogFull."""
+        live: list[LiveEvent] = []
         async with self._database.transaction("add_to_channel") as connection:
+            if await self._idempotency.claim(connection, key) is not None:
+                return
             dialog = await log.locked(connection, dialog_id)
             _require_channel(dialog.kind)
-            if await repository.membership(connection, dialog_id, user_id) is not None:
-                return
-            if dialog.member_count >= self._most:
-                raise DialogFull
-            live = await put_in(connection, dialog, actor, user_id, role)
-        self._publisher.joined(dialog_id, [user_id])
-        self._publisher.events(live)
+            if await repository.membership(connection, dialog_id, user_id) is None:
+                if dialog.member_count >= self._most:
+                    raise DialogFull
+                live = await put_in(connection, dialog, actor, user_id, role)
+        if live:
+            self._publisher.joined(dialog_id, [user_id])
+            self._publisher.events(live)
 
-    async def remove(self, workspace_id: UUID, actor: UUID, user_id: UUID, dialog_id: UUID | None) -> None:
+    async def remove(
+        self,
+        workspace_id: UUID,
+        actor: UUID,
+        user_id: UUID,
+        dialog_id: UUID | None,
+        key: Key | None = None,
+    ) -> None:
         """Takes somebody out of one channel of a workspace, or of all."""
-        async with self._database.reading() as connection:
+        live: list[LiveEvent] = []
+        async with self._database.transaction("remove_from_channels") as connection:
+            if await self._idempotency.claim(connection, key) is not None:
+                return
             found = await repository.in_workspace(connection, workspace_id, user_id)
-        for one in found:
-            if dialog_id is None or one == dialog_id:
-                await self._remove(one, actor, user_id)
-
-    async def _remove(self, dialog_id: UUID, actor: UUID, user_id: UUID) -> None:
-        async with self._database.transaction("remove_from_channel") as connection:
-            if await repository.lock(connection, dialog_id) is None:
-                return
-            theirs = await repository.membership(connection, dialog_id, user_id)
-            if theirs is None:
-                return
-            live = await take_out(connection, dialog_id, actor, user_id, Role(theirs.role))
+            # Who locks several does so in the order of their ids.
+            for one in sorted(found, key=lambda each: each.int):
+                if dialog_id is None or one == dialog_id:
+                    live += await _taken_out(connection, one, actor, user_id)
         self._publisher.events(live)
-        self._publisher.left(dialog_id, [user_id], live[0].seq)
+        for event in live:
+            self._publisher.left(event.dialog_id, [user_id], event.seq)
+
+
+async def _taken_out(
+    connection: AsyncConnection, dialog_id: UUID, actor: UUID, user_id: UUID
+) -> list[LiveEvent]:
+    if await repository.lock(connection, dialog_id) is None:
+        return []
+    theirs = await repository.membership(connection, dialog_id, user_id)
+    if theirs is None:
+        return []
+    return await take_out(connection, dialog_id, actor, user_id, Role(theirs.role))
 
 
 @dataclass(frozen=True, slots=True)

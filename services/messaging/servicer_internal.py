@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sampan.messaging.v1 import messaging_internal_service_pb2 as pb
 from services.mesh.call import Call
+from services.mesh.idempotency import Idempotency
 from services.messaging.channels import Channel, ChannelService, Notice, NoticeService
 from services.messaging.errors import wrong
 from services.messaging.people import PeopleService
@@ -15,47 +16,59 @@ from services.messaging.servicer_shapes import ROLES
 
 
 class MessagingInternalServicer:
-    """Implements sampan.messaging.v1.MessagingInternalService. Its methods may be repeated as they are."""
+    """Implements sampan.messaging.v1.MessagingInternalService."""
 
     def __init__(
-        self, channels: ChannelService, notices: NoticeService, people: PeopleService, drafts: Drafts
+        self,
+        channels: ChannelService,
+        notices: NoticeService,
+        people: PeopleService,
+        drafts: Drafts,
+        idempotency: Idempotency,
     ) -> None:
+        self._key = idempotency.key
         self._channels = channels
         self._notices = notices
         self._people = people
         self._drafts = drafts
 
-    async def CreateChannel(self, request: pb.CreateChannelRequest, _: Call) -> pb.CreateChannelResponse:
+    async def CreateChannel(self, request: pb.CreateChannelRequest, call: Call) -> pb.CreateChannelResponse:
         await self._channels.create(
             _channel(request),
             UUID(request.workspace_id),
             UUID(request.created_by),
             [UUID(one) for one in request.members],
+            await self._key(request, call),
         )
         return pb.CreateChannelResponse()
 
-    async def UpdateChannel(self, request: pb.UpdateChannelRequest, _: Call) -> pb.UpdateChannelResponse:
-        await self._channels.update(_channel(request), UUID(request.actor_id))
+    async def UpdateChannel(self, request: pb.UpdateChannelRequest, call: Call) -> pb.UpdateChannelResponse:
+        await self._channels.update(_channel(request), UUID(request.actor_id), await self._key(request, call))
         return pb.UpdateChannelResponse()
 
-    async def DeleteChannel(self, request: pb.DeleteChannelRequest, _: Call) -> pb.DeleteChannelResponse:
-        await self._channels.close(UUID(request.dialog_id))
+    async def DeleteChannel(self, request: pb.DeleteChannelRequest, call: Call) -> pb.DeleteChannelResponse:
+        await self._channels.close(UUID(request.dialog_id), await self._key(request, call))
         return pb.DeleteChannelResponse()
 
-    async def AddToChannel(self, request: pb.AddToChannelRequest, _: Call) -> pb.AddToChannelResponse:
+    async def AddToChannel(self, request: pb.AddToChannelRequest, call: Call) -> pb.AddToChannelResponse:
         await self._channels.add(
-            UUID(request.dialog_id), UUID(request.actor_id), UUID(request.user_id), ROLES[request.role]
+            UUID(request.dialog_id),
+            UUID(request.actor_id),
+            UUID(request.user_id),
+            ROLES[request.role],
+            await self._key(request, call),
         )
         return pb.AddToChannelResponse()
 
     async def RemoveFromChannels(
-        self, request: pb.RemoveFromChannelsRequest, _: Call
+        self, request: pb.RemoveFromChannelsRequest, call: Call
     ) -> pb.RemoveFromChannelsResponse:
         await self._channels.remove(
             UUID(request.workspace_id),
             UUID(request.actor_id),
             UUID(request.user_id),
             UUID(request.dialog_id) if request.dialog_id else None,
+            await self._key(request, call),
         )
         return pb.RemoveFromChannelsResponse()
 

@@ -81,7 +81,8 @@ async def people_behind(
     async with (
         serving(app, mesh) as address,
         channel_as("edge", address, "messaging", pki) as edge,
-        talkers(edge, edge, minter, accounts.owner_url) as people,
+        channel_as("workspace", address, "messaging", pki) as workspace,
+        talkers(edge, workspace, minter, accounts.owner_url) as people,
     ):
         yield people
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import secrets
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from google.protobuf.message import Message
 
+from sampan.messaging.v1 import messaging_internal_service_pb2 as internal
 from sampan.messaging.v1 import messaging_service_pb2 as pb
 from sampan.messaging.v1.message_pb2 import Content
 from tests.support.chat import Talker
@@ -243,6 +245,77 @@ async def ack_events(world: World) -> Mutation:
     return mutation(world, "AckEvents", {DEVICES: 1}, *requests)
 
 
+def channel(world: World, name: str, effects: Counts, *requests: Message) -> Mutation:
+    """What workspace asks of messaging: the request, and another one."""
+    method = getattr(world.people.internal, name)
+    mine, other = (sender(method, request) for request in requests)
+    return Mutation(mine, world.messaging_owner, effects, other)
+
+
+def new_channel(maker: Talker, workspace_id: str = "") -> internal.CreateChannelRequest:
+    return internal.CreateChannelRequest(
+        dialog_id=str(uuid.uuid4()),
+        workspace_id=workspace_id or str(uuid.uuid4()),
+        title="news",
+        created_by=maker.id,
+    )
+
+
+async def made_channel(world: World, maker: Talker) -> internal.CreateChannelRequest:
+    request = new_channel(maker)
+    await world.people.internal.CreateChannel(request)
+    return request
+
+
+async def create_channel(world: World) -> Mutation:
+    me = await world.people.new()
+    effects = {DIALOGS: 1, MEMBERS: 1, EVENTS: 1}
+    return channel(world, "CreateChannel", effects, new_channel(me), new_channel(me))
+
+
+async def update_channel(world: World) -> Mutation:
+    me = await world.people.new()
+    made = await made_channel(world, me)
+    requests = [
+        internal.UpdateChannelRequest(dialog_id=made.dialog_id, actor_id=me.id, title=title)
+        for title in ("x", "y")
+    ]
+    return channel(world, "UpdateChannel", {EVENTS: 1}, *requests)
+
+
+async def delete_channel(world: World) -> Mutation:
+    me = await world.people.new()
+    requests = [
+        internal.DeleteChannelRequest(dialog_id=(await made_channel(world, me)).dialog_id, actor_id=me.id)
+        for _ in range(2)
+    ]
+    return channel(world, "DeleteChannel", {MEMBERS: -1}, *requests)
+
+
+async def add_to_channel(world: World) -> Mutation:
+    me, you, another = await world.people.some(3)
+    made = await made_channel(world, me)
+    requests = [
+        internal.AddToChannelRequest(dialog_id=made.dialog_id, user_id=one.id, actor_id=me.id)
+        for one in (you, another)
+    ]
+    return channel(world, "AddToChannel", {MEMBERS: 1, EVENTS: 1}, *requests)
+
+
+async def remove_from_channels(world: World) -> Mutation:
+    me, you, another = await world.people.some(3)
+    made = await made_channel(world, me)
+    for one in (you, another):
+        await world.people.internal.AddToChannel(
+            internal.AddToChannelRequest(dialog_id=made.dialog_id, user_id=one.id, actor_id=me.id)
+        )
+    requests = [
+        internal.RemoveFromChannelsRequest(workspace_id=made.workspace_id, user_id=one.id, actor_id=me.id)
+        for one in (you, another)
+    ]
+    return channel(world, "RemoveFromChannels", {MEMBERS: -1, EVENTS: 1}, *requests)
+
+
 MESSAGING: dict[str, Callable[[World], Awaitable[Mutation]]] = {
     "MessagingService/CreateDialog": create_dialog,
     "MessagingService/CreateDialog direct": create_direct,
@@ -262,4 +335,9 @@ MESSAGING: dict[str, Callable[[World], Awaitable[Mutation]]] = {
     "MessagingService/BlockUser": block_user,
     "MessagingService/UnblockUser": unblock_user,
     "MessagingService/AckEvents": ack_events,
+    "MessagingInternalService/CreateChannel": create_channel,
+    "MessagingInternalService/UpdateChannel": update_channel,
+    "MessagingInternalService/DeleteChannel": delete_channel,
+    "MessagingInternalService/AddToChannel": add_to_channel,
+    "MessagingInternalService/RemoveFromChannels": remove_from_channels,
 }
