@@ -127,7 +127,7 @@ async def _something(
     walkers: list[_Walker],
     folder: Path,
 ) -> None:
-    """People write at both replicas at once, a device goes or comes, or messages between replicas get lost."""
+    """People write at both replicas, a device goes or comes, or messages between replicas get lost."""
     match chance.randrange(6):
         case 0 | 1 | 2:
             where = chance.choice(list(members))
