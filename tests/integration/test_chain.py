@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from cryptography.hazmat.primitives import serialization as form
 from google.rpc import error_details_pb2, status_pb2
 
 from sampan.probe.v1 import probe_service_pb2 as probe
+from services.mesh.call import Call
 from services.mesh.settings import MeshSettings
 from services.stack.pki import LEAF_LIFE, Authority, Pki
-from tests.support.mesh import PROBE, Minter, channel_as, make_pki, probe_app, serving
+from tests.support.mesh import PROBE, Minter, ProbeServicer, channel_as, make_pki, probe_app, serving
+from tests.support.waiting import until
 
 
 class Client:
@@ -87,6 +90,37 @@ async def test_a_good_call_of_each_arity_is_answered(client: Client, minter: Min
 
     both = client.channel.stream_stream(f"/{PROBE}/EchoBoth")
     assert len([one async for one in both(iter([HELLO, HELLO]), metadata=metadata)]) == 2
+
+
+class Encoding(ProbeServicer):
+    """Gives answers that are encoded already, and notes when a stream of them is over."""
+
+    def __init__(self) -> None:
+        self.over = 0
+
+    async def EchoDown(  # type: ignore[override]  # noqa: N802
+        self, request: probe.EchoRequest, call: Call
+    ) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield (await self.Echo(request, call)).SerializeToString()
+        finally:
+            self.over += 1
+
+
+async def test_a_stream_may_give_bytes_and_is_closed_when_its_client_goes(pki: Pki, minter: Minter) -> None:
+    servicer = Encoding()
+    app = replace(probe_app(pki, minter), servicers={PROBE: servicer})
+    metadata = [("authorization", f"Bearer {minter.token('ann')}")]
+    async with serving(app) as address, channel_as("edge", address, "probe", pki) as channel:
+        call = channel.unary_stream(f"/{PROBE}/EchoDown")(HELLO, metadata=metadata)
+        assert probe.EchoResponse.FromString(await call.read()).caller == "ann"
+        call.cancel()
+
+        async def over() -> int:
+            return servicer.over
+
+        await until(over, 1, within=5)
 
 
 async def test_a_token_is_needed_for_each_arity(client: Client) -> None:

@@ -101,36 +101,45 @@ async def test_whatever_happens_every_device_gets_every_event_once_and_in_order(
     ann, bob, eve = await live.people(3)
     dialogs = [(await ann.direct(bob)).id, (await ann.group(bob, eve)).id, (await eve.direct(bob)).id]
     members = {dialogs[0]: (ann, bob), dialogs[1]: (ann, bob, eve), dialogs[2]: (eve, bob)}
-    first = dict.fromkeys(dialogs, 1)
     walkers = [_Walker(live, who, chance) for who in (ann, bob, bob, eve)]
     for walker in walkers:
         await walker.come()
     faults.use(tmp_path)
     try:
         for _ in range(60):
-            match chance.randrange(6):
-                case 0 | 1 | 2:
-                    where = chance.choice(dialogs)
-                    writers = chance.choices(members[where], k=chance.randrange(1, 20))
-                    stubs = [live.at(chance.randrange(2), who) for who in writers]
-                    await asyncio.gather(*(one.say(where) for one in stubs))
-                case 3:
-                    await chance.choice(walkers).go()
-                case 4:
-                    await chance.choice(walkers).come()
-                case 5:
-                    times = chance.randrange(1, 6)
-                    faults.arm(tmp_path, "messaging.live.publish", faults.Fault("raise", times=times))
-        for walker in walkers:
-            await walker.come()
-        for where in dialogs:
-            last = (await bob.see(where) if bob in members[where] else await ann.see(where)).last_seq
-            for walker in walkers:
-                if walker.who in members[where] and last > first[where]:
-                    await walker.has(where, last)
-                    assert walker.seqs(where) == list(range(2, last + 1)), (seed, where)
+            await _something(live, chance, members, walkers, tmp_path)
     finally:
         faults.use(None)
+    for walker in walkers:
+        await walker.come()
+    for where, people in members.items():
+        last = (await people[0].see(where)).last_seq
+        for walker in walkers:
+            if walker.who in people and last > 1:
+                await walker.has(where, last)
+                assert walker.seqs(where) == list(range(2, last + 1)), (seed, where)
+
+
+async def _something(
+    live: Chat,
+    chance: random.Random,
+    members: dict[str, tuple[Talker, ...]],
+    walkers: list[_Walker],
+    folder: Path,
+) -> None:
+    """People write at both replicas, a device goes or comes, or messages between replicas get lost."""
+    match chance.randrange(6):
+        case 0 | 1 | 2:
+            where = chance.choice(list(members))
+            writers = chance.choices(members[where], k=chance.randrange(1, 20))
+            await asyncio.gather(*(live.at(chance.randrange(2), who).say(where) for who in writers))
+        case 3:
+            await chance.choice(walkers).go()
+        case 4:
+            await chance.choice(walkers).come()
+        case 5:
+            fault = faults.Fault("raise", times=chance.randrange(1, 6))
+            faults.arm(folder, "messaging.live.publish", fault)
 
 
 class _Walker:
@@ -164,3 +173,14 @@ class _Walker:
     def seqs(self, dialog_id: str) -> list[int]:
         devices = [*self._past, *([self._device] if self._device else [])]
         return [seq for device in devices for seq in device.seqs(dialog_id)]
+
+
+async def test_an_idle_stream_gets_heartbeats(
+    messaging_database: Clone, identity: tuple[App, str], identity_database: Clone, pki: Pki
+) -> None:
+    url = identity_database.owner_url
+    async with chat(messaging_database, identity, url, pki, None, replicas=1, heartbeat_seconds=1) as live:
+        (ann,) = await live.people(1)
+        device = await live.device(ann).live()
+        await device.becomes(lambda: sum(frame.HasField("heartbeat") for frame in device.frames) >= 2)
+        assert not any(frame.resume for frame in device.frames if frame.HasField("heartbeat"))

@@ -256,11 +256,12 @@ async def chat(
     pki: Pki,
     nats: NatsServer | None,
     replicas: int = 2,
+    peers: dict[str, list[str]] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Chat]:
     """Messaging, as many times as wanted, behind the production chain."""
     minter = Minter()
-    mesh = MeshSettings(rate_limit_scale=10_000, peers={"identity": [identity[1]]})
+    mesh = MeshSettings(rate_limit_scale=10_000, peers={"identity": [identity[1]], **(peers or {})})
     if nats is not None:
         settings["nats_url"] = nats.url("messaging")
     accounts = await asyncpg.connect(accounts_url)
