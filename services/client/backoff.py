@@ -6,7 +6,7 @@ import random
 
 
 class Backoff:
-    """Doubles from `first` to `ceiling` seconds; a wait is a random share of that, so that clients come apart."""
+    """Doubles from `first` to `ceiling` seconds; a wait is a random share of it: clients come apart."""
 
     def __init__(self, first: float = 0.2, ceiling: float = 10.0) -> None:
         self._first = first
