@@ -20,6 +20,7 @@ from services.stack.pki import Pki
 from tests.support import databases, doors
 from tests.support import stack as stacks
 from tests.support.clients import Clients
+from tests.support.chat import Recorder
 from tests.support.mesh import Minter, make_pki, serving
 from tests.support.stack import Stack
 
@@ -149,6 +150,30 @@ async def profile(profile_database: databases.Clone, pki: Pki) -> AsyncIterator[
     """Profile in this process behind the production chain, and its address. Its keys are a Minter's."""
     mesh = MeshSettings(rate_limit_scale=10_000, peers={"identity": ["127.0.0.1:1"]})
     app = await databases.profile_app(profile_database, pki, mesh, Minter())
+    async with serving(app, mesh) as address:
+        yield app, address
+
+
+@pytest.fixture(scope="module")
+async def messaging_database(stack: Stack) -> AsyncIterator[databases.Clone]:
+    """A migrated and empty database of messaging for one module."""
+    async with databases.clone(stack, "messaging") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def heard() -> Recorder:
+    """What the module's messaging told those who are connected."""
+    return Recorder()
+
+
+@pytest.fixture(scope="module")
+async def messaging(
+    messaging_database: databases.Clone, identity: tuple[App, str], heard: Recorder, pki: Pki
+) -> AsyncIterator[tuple[App, str]]:
+    """Messaging in this process behind the production chain, and its address. Its keys are a Minter's."""
+    mesh = MeshSettings(rate_limit_scale=10_000, peers={"identity": [identity[1]]})
+    app = await databases.messaging_app(messaging_database, pki, mesh, Minter(), heard)
     async with serving(app, mesh) as address:
         yield app, address
 

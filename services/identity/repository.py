@@ -137,6 +137,12 @@ async def accounts_by_ids(connection: AsyncConnection, ids: Sequence[UUID]) -> d
     return {row.id: _stored(row) for row in rows}
 
 
+async def existing_accounts(connection: AsyncConnection, ids: Sequence[UUID]) -> list[UUID]:
+    """Those ids that have an account."""
+    found = await connection.execute(select(accounts.c.id).where(accounts.c.id.in_(ids)))
+    return [row.id for row in found]
+
+
 async def account_by_username(connection: AsyncConnection, username: str) -> StoredAccount | None:
     """One account, or None."""
     row = (await connection.execute(_BY_USERNAME, {"username": username})).one_or_none()

@@ -103,6 +103,11 @@ class IdentityService:
             )
         return await self._login(found, password, device, key)
 
+    async def existing(self, ids: Sequence[UUID]) -> list[UUID]:
+        """Those ids that have an account."""
+        async with self._database.reading() as connection:
+            return await repository.existing_accounts(connection, ids)
+
     async def me(self, account_id: UUID) -> Account:
         """One's own account. Raises TokenInvalid when it is no more."""
         stored = await self._by_id.get(account_id)

@@ -46,6 +46,10 @@ class IdentityInternalServicer:
         channel = _CHANNELS[found.identifier.kind]
         return pb.GetContactResponse(channel=channel, to=found.identifier.value, device=found.device)
 
+    async def ListAccounts(self, request: pb.ListAccountsRequest, _: Call) -> pb.ListAccountsResponse:
+        found = await self._service.existing([UUID(one) for one in request.ids])
+        return pb.ListAccountsResponse(ids=[str(one) for one in found])
+
     async def RotateKeys(self, _: pb.RotateKeysRequest, __: Call) -> pb.RotateKeysResponse:
         key = await self._keys.rotate()
         answer = pb.RotateKeysResponse(kid=key.kid)

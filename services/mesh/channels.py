@@ -132,7 +132,8 @@ class Peer:
         self._addresses = tuple(addresses)
         self._service = service
         self._settings = settings
-        self._methods: list[Method] = []
+        # By path: several stubs of one contract are fine.
+        self._methods: dict[str, Method] = {}
         self._channel: grpc.aio.Channel | None = None
         self._targets: dict[str, Any] = {}
         self.breaker = Breaker(clock)
@@ -203,9 +204,7 @@ class Peer:
     def _known(self, path: str) -> Method:
         if self._channel is not None:
             raise RuntimeError("all stubs of a peer are made before its first call")
-        method = method_at(path)
-        self._methods.append(method)
-        return method
+        return self._methods.setdefault(path, method_at(path))
 
     def _target(self, arity: str, path: str, codec: dict[str, Any]) -> Any:
         """The method on the open channel. Raises Unavailable when the breaker is open or nobody is known."""
@@ -213,7 +212,7 @@ class Peer:
             raise Unavailable
         self.breaker.enter()
         if self._channel is None:
-            self._channel = channel(self._addresses, self._service, self._settings, self._methods)
+            self._channel = channel(self._addresses, self._service, self._settings, self._methods.values())
         if path not in self._targets:
             self._targets[path] = getattr(self._channel, arity)(path, **codec)
         return self._targets[path]

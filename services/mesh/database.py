@@ -16,8 +16,17 @@ from services.mesh.errors import InvalidArgument, OutcomeUnknown, SampanError, U
 # SQLSTATE classes that say the server or the way to it is in trouble, not the statement:
 # connection exception, insufficient resources, operator intervention, system error.
 _SERVER_TROUBLE = ("08", "53", "57", "58")
-# Text with a NUL: a valid protobuf string that PostgreSQL cannot keep.
-_NOT_TEXT = "22021"
+NOT_TEXT = "a text holds the character NUL, which cannot be stored"
+# What the client's side says of it. The internal error is what asyncpg says when the server ended an idle
+# connection, until it has seen the end of it.
+_CLIENT_TROUBLE = (
+    OSError,
+    PoolTimeout,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    InterfaceError,
+)
 # What waiting for a lock or for a slot ends with.
 _TIMED_OUT = ("55P03", "57014")
 # Where a connection keeps what is to be done after the commit of the transaction that it is in.
@@ -55,12 +64,17 @@ def constraint(error: BaseException) -> str:
 
 def is_trouble(error: BaseException) -> bool:
     """Whether the database could not be reached or could not work, so that another try may succeed."""
-    if isinstance(error, (OSError, PoolTimeout, TimeoutError, asyncpg.InterfaceError, InterfaceError)):
+    if isinstance(error, _CLIENT_TROUBLE):
         return True
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     state = sqlstate(error)
     return state[:2] in _SERVER_TROUBLE or state in _TIMED_OUT
+
+
+def is_not_text(error: BaseException) -> bool:
+    """Whether a text had a NUL: a valid protobuf string that PostgreSQL cannot keep."""
+    return sqlstate(error) == "22021"
 
 
 def after_commit(connection: AsyncConnection, hook: Callable[[], None]) -> None:
@@ -113,8 +127,8 @@ class Database:
         except Exception as error:
             if is_trouble(error):
                 raise Unavailable from error
-            if sqlstate(error) == _NOT_TEXT:
-                raise InvalidArgument("a text holds the character NUL, which cannot be stored") from error
+            if is_not_text(error):
+                raise InvalidArgument(NOT_TEXT) from error
             raise
         for hook in hooks:
             hook()

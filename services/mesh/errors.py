@@ -19,6 +19,7 @@ SampanError
 │   └── RequestIdReused
 ├── RequestTooLarge          413
 ├── RateLimited              429
+├── Overloaded               429
 ├── Unavailable              503
 │   └── OutcomeUnknown
 ├── DeadlineExceeded         504
@@ -170,6 +171,16 @@ class RateLimited(SampanError):
         return {"limit": str(self.calls)} if self.calls else {}
 
 
+class Overloaded(SampanError):
+    """A bounded queue is full. Nothing was done."""
+
+    reason = "OVERLOADED"
+    detail = "too much is waiting: try again in a moment"
+
+    def retry_after(self) -> float | None:
+        return 1.0
+
+
 class Unavailable(SampanError):
     reason = "UNAVAILABLE"
     detail = "a part of the service is not available: try again"
@@ -216,6 +227,7 @@ STATUS: dict[type[SampanError], Status] = {
     FailedPrecondition: Status(grpc.StatusCode.FAILED_PRECONDITION, 409, "Conflict"),
     RequestTooLarge: Status(grpc.StatusCode.RESOURCE_EXHAUSTED, 413, "Content Too Large"),
     RateLimited: Status(grpc.StatusCode.RESOURCE_EXHAUSTED, 429, "Too Many Requests"),
+    Overloaded: Status(grpc.StatusCode.RESOURCE_EXHAUSTED, 429, "Too Many Requests"),
     Unavailable: Status(grpc.StatusCode.UNAVAILABLE, 503, "Service Unavailable"),
     DeadlineExceeded: Status(grpc.StatusCode.DEADLINE_EXCEEDED, 504, "Gateway Timeout"),
     SampanError: Status(grpc.StatusCode.INTERNAL, 500, "Internal Server Error"),

@@ -49,6 +49,12 @@ async def _profile(mesh: MeshSettings) -> App:
     return await build(mesh)
 
 
+async def _messaging(mesh: MeshSettings) -> App:
+    from services.messaging.app import build
+
+    return await build(mesh)
+
+
 async def _web(mesh: MeshSettings) -> App:
     from services.web.app import build
 
@@ -60,6 +66,7 @@ BUILDERS: dict[str, Callable[[MeshSettings], Awaitable[App]]] = {
     "identity": _identity,
     "notification": _notification,
     "profile": _profile,
+    "messaging": _messaging,
     "web": _web,
 }
 

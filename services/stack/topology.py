@@ -50,12 +50,18 @@ SERVICES: dict[str, Service] = {
         ),
         Service("notification", public=(), internal=("sampan.notification.v1.NotificationInternalService",)),
         Service("profile", public=("sampan.profile.v1.ProfileService",)),
+        Service(
+            "messaging",
+            public=("sampan.messaging.v1.MessagingService",),
+            internal=("sampan.messaging.v1.MessagingInternalService",),
+        ),
         Service("web", public=("sampan.web.v1.WebService",), database=False),
     )
 }
 
 PROCESSES: tuple[Process, ...] = (
     Process("people", ("identity", "notification", "profile")),
+    Process("chat", ("messaging",)),
     Process("background", ("web",)),
 )
 

@@ -11,9 +11,10 @@ import pytest
 from sampan.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
 from services.mesh.app import App
 from services.stack.pki import Pki
+from tests.support.chat import Talkers, talkers
 from tests.support.databases import Clone
 from tests.support.mailbox import Mailbox
-from tests.support.mesh import channel_as
+from tests.support.mesh import Minter, channel_as
 
 
 @pytest.fixture
@@ -42,3 +43,23 @@ async def mailbox(notification: tuple[App, str], pki: Pki) -> AsyncIterator[Mail
     """What people were sent by this module's notification."""
     async with channel_as("operator", notification[1], "notification", pki) as channel:
         yield Mailbox(channel)
+
+
+@pytest.fixture
+async def people(messaging: tuple[App, str], identity_database: Clone, pki: Pki) -> AsyncIterator[Talkers]:
+    """People who talk over this module's messaging, called as the edge and as other services do."""
+    app, address = messaging
+    async with (
+        channel_as("edge", address, "messaging", pki) as edge,
+        channel_as("workspace", address, "messaging", pki) as workspace,
+        talkers(edge, workspace, Minter.of(app), identity_database.owner_url) as found,
+    ):
+        yield found
+
+
+@pytest.fixture
+async def messaging_owner(messaging_database: Clone) -> AsyncIterator[asyncpg.Connection]:
+    """Messaging's database, as the role that owns its tables."""
+    connection = await asyncpg.connect(messaging_database.owner_url)
+    yield connection
+    await connection.close()

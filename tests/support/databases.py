@@ -21,6 +21,9 @@ from services.mesh.auth import Keys
 from services.mesh.clock import Clock, system_clock
 from services.mesh.revocation import nothing_revoked
 from services.mesh.settings import MeshSettings
+from services.messaging.app import build as build_messaging
+from services.messaging.publishing import Publisher
+from services.messaging.settings import MessagingSettings
 from services.notification.app import build as build_notification
 from services.notification.settings import NotificationSettings
 from services.profile.app import build as build_profile
@@ -110,4 +113,21 @@ async def profile_app(found: Clone, pki: Pki, mesh: MeshSettings, keys: Keys | N
         **settings_of("profile", pki), database_url=found.runtime_url, master_key=found.master_key
     )
     app = await build_profile(mesh, settings)
+    return app if keys is None else replace(app, keys=keys, revocations=nothing_revoked)
+
+
+async def messaging_app(
+    found: Clone,
+    pki: Pki,
+    mesh: MeshSettings,
+    keys: Keys | None = None,
+    publisher: Publisher | None = None,
+    **more: Any,
+) -> App:
+    """Messaging, built on a clone. With `keys` it trusts those."""
+    settings = MessagingSettings(
+        **settings_of("messaging", pki),
+        **{"database_url": found.runtime_url, "master_key": found.master_key, **more},
+    )
+    app = await build_messaging(mesh, settings, publisher=publisher)
     return app if keys is None else replace(app, keys=keys, revocations=nothing_revoked)

@@ -110,7 +110,21 @@ def settings_of(name: str, pki: Pki, **more: Any) -> dict[str, Any]:
 def make_pki(folder: Path) -> Pki:
     """Certificates for all services that tests play."""
     pki = Pki(folder)
-    pki.ensure(("edge", "operator", "probe", "web", "identity", "notification", "profile"))
+    pki.ensure(
+        (
+            "edge",
+            "operator",
+            "probe",
+            "web",
+            "identity",
+            "notification",
+            "profile",
+            "messaging",
+            "workspace",
+            "payment",
+            "presence",
+        )
+    )
     return pki
 
 

@@ -105,9 +105,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     `request_id`, send the same request again: it has one effect.
     Sample: {"reason":"OUTCOME_UNKNOWN","detail":"whether it was done is not known: send it again with the same request_id"}
     """
-    ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 21
-    """429 RESOURCE_EXHAUSTED. The service has as much to do as it takes on; nothing was done. Try again.
-    Sample: {"reason":"QUEUE_FULL","detail":"too much is waiting to be done: try again"}
+    ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 21
+    """429 RESOURCE_EXHAUSTED. More is waiting to be stored than the service keeps in its queue. Nothing was done; send it
+    again after `Retry-After`.
+    Sample: {"reason":"OVERLOADED","detail":"too much is waiting: try again in a moment"}
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -199,8 +200,9 @@ ERROR_REASON_OUTCOME_UNKNOWN: ErrorReason.ValueType  # 20
 `request_id`, send the same request again: it has one effect.
 Sample: {"reason":"OUTCOME_UNKNOWN","detail":"whether it was done is not known: send it again with the same request_id"}
 """
-ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 21
-"""429 RESOURCE_EXHAUSTED. The service has as much to do as it takes on; nothing was done. Try again.
-Sample: {"reason":"QUEUE_FULL","detail":"too much is waiting to be done: try again"}
+ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 21
+"""429 RESOURCE_EXHAUSTED. More is waiting to be stored than the service keeps in its queue. Nothing was done; send it
+again after `Retry-After`.
+Sample: {"reason":"OVERLOADED","detail":"too much is waiting: try again in a moment"}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sampan.options.v1 import policy_pb2 as sampan_dot_options_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2sampan/identity/v1/identity_internal_service.proto\x12\x12sampan.identity.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1esampan/options/v1/policy.proto\"0\n\x16ListRevocationsRequest\x12\x16\n\x05\x61\x66ter\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"N\n\x17ListRevocationsResponse\x12\x33\n\x0brevocations\x18\x01 \x03(\x0b\x32\x1e.sampan.identity.v1.Revocation\"[\n\nRevocation\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12)\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"V\n\x0eSetRoleRequest\x12\x17\n\x04user\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1a\n\x04role\x18\x02 \x01(\tB\x0c\xbaH\tr\x07R\x05\x61\x64min\x12\x0f\n\x07granted\x18\x03 \x01(\x08\"1\n\x0fSetRoleResponse\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\"\x13\n\x11RotateKeysRequest\"R\n\x12RotateKeysResponse\x12\x0b\n\x03kid\x18\x01 \x01(\t\x12/\n\x0b\x61\x63tive_from\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"O\n\x11GetContactRequest\x12\x1c\n\naccount_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1c\n\nsession_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"K\n\x12GetContactResponse\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0f\n\x02to\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x13\n\x06\x64\x65vice\x18\x03 \x01(\tB\x03\x80\x01\x01\x32\x94\x04\n\x17IdentityInternalService\x12\x9e\x01\n\x0fListRevocations\x12*.sampan.identity.v1.ListRevocationsRequest\x1a+.sampan.identity.v1.ListRevocationsResponse\"2\xb2\xe1\x18.\x08\x04\x12\x08identity\x12\x07profile\x12\x0cnotification\x12\x03web\"\x02\x08\x02(\x01\x12j\n\x07SetRole\x12\".sampan.identity.v1.SetRoleRequest\x1a#.sampan.identity.v1.SetRoleResponse\"\x16\xb2\xe1\x18\x12\x08\x04\x12\x08operator\"\x02\x08\x05(\x01\x12w\n\nGetContact\x12%.sampan.identity.v1.GetContactRequest\x1a&.sampan.identity.v1.GetContactResponse\"\x1a\xb2\xe1\x18\x16\x08\x04\x12\x0cnotification\"\x02\x08\x03(\x01\x12s\n\nRotateKeys\x12%.sampan.identity.v1.RotateKeysRequest\x1a&.sampan.identity.v1.RotateKeysResponse\"\x16\xb2\xe1\x18\x12\x08\x04\x12\x08operator\"\x02\x08\x05(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2sampan/identity/v1/identity_internal_service.proto\x12\x12sampan.identity.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1esampan/options/v1/policy.proto\"0\n\x16ListRevocationsRequest\x12\x16\n\x05\x61\x66ter\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"N\n\x17ListRevocationsResponse\x12\x33\n\x0brevocations\x18\x01 \x03(\x0b\x32\x1e.sampan.identity.v1.Revocation\"[\n\nRevocation\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12)\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"V\n\x0eSetRoleRequest\x12\x17\n\x04user\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1a\n\x04role\x18\x02 \x01(\tB\x0c\xbaH\tr\x07R\x05\x61\x64min\x12\x0f\n\x07granted\x18\x03 \x01(\x08\"1\n\x0fSetRoleResponse\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\"\x13\n\x11RotateKeysRequest\"R\n\x12RotateKeysResponse\x12\x0b\n\x03kid\x18\x01 \x01(\t\x12/\n\x0b\x61\x63tive_from\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"O\n\x11GetContactRequest\x12\x1c\n\naccount_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1c\n\nsession_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"K\n\x12GetContactResponse\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0f\n\x02to\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x13\n\x06\x64\x65vice\x18\x03 \x01(\tB\x03\x80\x01\x01\"4\n\x13ListAccountsRequest\x12\x1d\n\x03ids\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xe8\x07\"\x05r\x03\xb0\x01\x01\"#\n\x14ListAccountsResponse\x12\x0b\n\x03ids\x18\x01 \x03(\t2\x9b\x05\n\x17IdentityInternalService\x12\xa9\x01\n\x0fListRevocations\x12*.sampan.identity.v1.ListRevocationsRequest\x1a+.sampan.identity.v1.ListRevocationsResponse\"=\xb2\xe1\x18\x39\x08\x04\x12\x08identity\x12\x07profile\x12\x0cnotification\x12\tmessaging\x12\x03web\"\x02\x08\x02(\x01\x12j\n\x07SetRole\x12\".sampan.identity.v1.SetRoleRequest\x1a#.sampan.identity.v1.SetRoleResponse\"\x16\xb2\xe1\x18\x12\x08\x04\x12\x08operator\"\x02\x08\x05(\x01\x12w\n\nGetContact\x12%.sampan.identity.v1.GetContactRequest\x1a&.sampan.identity.v1.GetContactResponse\"\x1a\xb2\xe1\x18\x16\x08\x04\x12\x0cnotification\"\x02\x08\x03(\x01\x12z\n\x0cListAccounts\x12\'.sampan.identity.v1.ListAccountsRequest\x1a(.sampan.identity.v1.ListAccountsResponse\"\x17\xb2\xe1\x18\x13\x08\x04\x12\tmessaging\"\x02\x08\x02(\x01\x12s\n\nRotateKeys\x12%.sampan.identity.v1.RotateKeysRequest\x1a&.sampan.identity.v1.RotateKeysResponse\"\x16\xb2\xe1\x18\x12\x08\x04\x12\x08operator\"\x02\x08\x05(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,12 +48,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCONTACTRESPONSE'].fields_by_name['to']._serialized_options = b'\200\001\001'
   _globals['_GETCONTACTRESPONSE'].fields_by_name['device']._loaded_options = None
   _globals['_GETCONTACTRESPONSE'].fields_by_name['device']._serialized_options = b'\200\001\001'
+  _globals['_LISTACCOUNTSREQUEST'].fields_by_name['ids']._loaded_options = None
+  _globals['_LISTACCOUNTSREQUEST'].fields_by_name['ids']._serialized_options = b'\272H\r\222\001\n\020\350\007\"\005r\003\260\001\001'
   _globals['_IDENTITYINTERNALSERVICE'].methods_by_name['ListRevocations']._loaded_options = None
-  _globals['_IDENTITYINTERNALSERVICE'].methods_by_name['ListRevocations']._serialized_options = b'\262\341\030.\010\004\022\010identity\022\007profile\022\014notification\022\003web\"\002\010\002(\001'
+  _globals['_IDENTITYINTERNALSERVICE'].methods_by_name['ListRevocations']._serialized_options = b'\262\341\0309\010\004\022\010identity\022\007profile\022\014notification\022\tmessaging\022\003web\"\002\010\002(\001'
   _globals['_IDENTITYINTERNALSERVICE'].methods_by_name['SetRole']._loaded_options = None
   _globals['_IDENTITYINTERNALSERVICE'].methods_by_name['SetRole']._serialized_options = b'\262\341\030\022\010\004\022\010operator\"\002\010\005(\001'
   _globals['_IDENTITYINTERNALSERVICE'].methods_by_name['GetContact']._loaded_options = None
   _globals['_IDENTITYINTERNALSERVICE'].methods_by_name['GetContact']._serialized_options = b'\262\341\030\026\010\004\022\014notification\"\002\010\003(\001'
+  _globals['_IDENTITYINTERNALSERVICE'].methods_by_name['ListAccounts']._loaded_options = None
+  _globals['_IDENTITYINTERNALSERVICE'].methods_by_name['ListAccounts']._serialized_options = b'\262\341\030\023\010\004\022\tmessaging\"\002\010\002(\001'
   _globals['_IDENTITYINTERNALSERVICE'].methods_by_name['RotateKeys']._loaded_options = None
   _globals['_IDENTITYINTERNALSERVICE'].methods_by_name['RotateKeys']._serialized_options = b'\262\341\030\022\010\004\022\010operator\"\002\010\005(\003'
   _globals['_LISTREVOCATIONSREQUEST']._serialized_start=168
@@ -74,6 +78,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCONTACTREQUEST']._serialized_end=714
   _globals['_GETCONTACTRESPONSE']._serialized_start=716
   _globals['_GETCONTACTRESPONSE']._serialized_end=791
-  _globals['_IDENTITYINTERNALSERVICE']._serialized_start=794
-  _globals['_IDENTITYINTERNALSERVICE']._serialized_end=1326
+  _globals['_LISTACCOUNTSREQUEST']._serialized_start=793
+  _globals['_LISTACCOUNTSREQUEST']._serialized_end=845
+  _globals['_LISTACCOUNTSRESPONSE']._serialized_start=847
+  _globals['_LISTACCOUNTSRESPONSE']._serialized_end=882
+  _globals['_IDENTITYINTERNALSERVICE']._serialized_start=885
+  _globals['_IDENTITYINTERNALSERVICE']._serialized_end=1552
 # @@protoc_insertion_point(module_scope)

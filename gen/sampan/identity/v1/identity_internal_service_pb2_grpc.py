@@ -50,6 +50,11 @@ class IdentityInternalServiceStub:
                 request_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.GetContactRequest.SerializeToString,
                 response_deserializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.GetContactResponse.FromString,
                 _registered_method=True)
+        self.ListAccounts = channel.unary_unary(
+                '/sampan.identity.v1.IdentityInternalService/ListAccounts',
+                request_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.ListAccountsRequest.SerializeToString,
+                response_deserializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.ListAccountsResponse.FromString,
+                _registered_method=True)
         self.RotateKeys = channel.unary_unary(
                 '/sampan.identity.v1.IdentityInternalService/RotateKeys',
                 request_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.RotateKeysRequest.SerializeToString,
@@ -85,6 +90,13 @@ class IdentityInternalServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAccounts(self, request, context):
+        """Those among some ids that have an account.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RotateKeys(self, request, context):
         """Makes a new signing key. It is published at once and signs when all have had time to read it.
         """
@@ -109,6 +121,11 @@ def add_IdentityInternalServiceServicer_to_server(servicer, server):
                     servicer.GetContact,
                     request_deserializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.GetContactRequest.FromString,
                     response_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.GetContactResponse.SerializeToString,
+            ),
+            'ListAccounts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAccounts,
+                    request_deserializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.ListAccountsRequest.FromString,
+                    response_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.ListAccountsResponse.SerializeToString,
             ),
             'RotateKeys': grpc.unary_unary_rpc_method_handler(
                     servicer.RotateKeys,
@@ -198,6 +215,33 @@ class IdentityInternalService:
             '/sampan.identity.v1.IdentityInternalService/GetContact',
             sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.GetContactRequest.SerializeToString,
             sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.GetContactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAccounts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.identity.v1.IdentityInternalService/ListAccounts',
+            sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.ListAccountsRequest.SerializeToString,
+            sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.ListAccountsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,8 @@ class IdentityInternalServiceStub:
     """Where a person can be reached about one of their sessions, and what that session said of its device.
     Errors: NOT_FOUND when there is no such session of that account.
     """
+    ListAccounts: _grpc.UnaryUnaryMultiCallable[_identity_internal_service_pb2.ListAccountsRequest, _identity_internal_service_pb2.ListAccountsResponse]
+    """Those among some ids that have an account."""
     RotateKeys: _grpc.UnaryUnaryMultiCallable[_identity_internal_service_pb2.RotateKeysRequest, _identity_internal_service_pb2.RotateKeysResponse]
     """Makes a new signing key. It is published at once and signs when all have had time to read it."""
 
@@ -65,6 +67,8 @@ class IdentityInternalServiceAsyncStub(IdentityInternalServiceStub):
     """Where a person can be reached about one of their sessions, and what that session said of its device.
     Errors: NOT_FOUND when there is no such session of that account.
     """
+    ListAccounts: _aio.UnaryUnaryMultiCallable[_identity_internal_service_pb2.ListAccountsRequest, _identity_internal_service_pb2.ListAccountsResponse]  # type: ignore[assignment]
+    """Those among some ids that have an account."""
     RotateKeys: _aio.UnaryUnaryMultiCallable[_identity_internal_service_pb2.RotateKeysRequest, _identity_internal_service_pb2.RotateKeysResponse]  # type: ignore[assignment]
     """Makes a new signing key. It is published at once and signs when all have had time to read it."""
 
@@ -100,6 +104,14 @@ class IdentityInternalServiceServicer(metaclass=_abc_1.ABCMeta):
         """Where a person can be reached about one of their sessions, and what that session said of its device.
         Errors: NOT_FOUND when there is no such session of that account.
         """
+
+    @_abc_1.abstractmethod
+    def ListAccounts(
+        self,
+        request: _identity_internal_service_pb2.ListAccountsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_internal_service_pb2.ListAccountsResponse, _abc.Awaitable[_identity_internal_service_pb2.ListAccountsResponse]]:
+        """Those among some ids that have an account."""
 
     @_abc_1.abstractmethod
     def RotateKeys(

@@ -237,7 +237,7 @@ class MessagingServiceServicer:
         """Writes a message. REST: POST /v1/dialogs/{dialog_id}/messages, 201. The same `client_message_id` of the same sender in the
         same dialog is answered with the message that is there, for ever.
         Errors: INVALID_ARGUMENT (400), BLOCKED, PERMISSION_DENIED (403), DIALOG_NOT_FOUND (404), also when the caller is not in it, REPLY_NOT_FOUND (404),
-        CLIENT_MESSAGE_ID_REUSED (409) with another content, QUEUE_FULL, RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
+        CLIENT_MESSAGE_ID_REUSED (409) with another content, OVERLOADED, RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

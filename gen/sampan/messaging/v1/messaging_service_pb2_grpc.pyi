@@ -66,7 +66,7 @@ class MessagingServiceStub:
     """Writes a message. REST: POST /v1/dialogs/{dialog_id}/messages, 201. The same `client_message_id` of the same sender in the
     same dialog is answered with the message that is there, for ever.
     Errors: INVALID_ARGUMENT (400), BLOCKED, PERMISSION_DENIED (403), DIALOG_NOT_FOUND (404), also when the caller is not in it, REPLY_NOT_FOUND (404),
-    CLIENT_MESSAGE_ID_REUSED (409) with another content, QUEUE_FULL, RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
+    CLIENT_MESSAGE_ID_REUSED (409) with another content, OVERLOADED, RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
     """
     ListMessages: _grpc.UnaryUnaryMultiCallable[_messaging_service_pb2.ListMessagesRequest, _messaging_service_pb2.ListMessagesResponse]
     """Messages of a dialog by number, or those of one thread. REST: GET /v1/dialogs/{dialog_id}/messages.
@@ -202,7 +202,7 @@ class MessagingServiceAsyncStub(MessagingServiceStub):
     """Writes a message. REST: POST /v1/dialogs/{dialog_id}/messages, 201. The same `client_message_id` of the same sender in the
     same dialog is answered with the message that is there, for ever.
     Errors: INVALID_ARGUMENT (400), BLOCKED, PERMISSION_DENIED (403), DIALOG_NOT_FOUND (404), also when the caller is not in it, REPLY_NOT_FOUND (404),
-    CLIENT_MESSAGE_ID_REUSED (409) with another content, QUEUE_FULL, RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
+    CLIENT_MESSAGE_ID_REUSED (409) with another content, OVERLOADED, RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
     """
     ListMessages: _aio.UnaryUnaryMultiCallable[_messaging_service_pb2.ListMessagesRequest, _messaging_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
     """Messages of a dialog by number, or those of one thread. REST: GET /v1/dialogs/{dialog_id}/messages.
@@ -371,7 +371,7 @@ class MessagingServiceServicer(metaclass=_abc_1.ABCMeta):
         """Writes a message. REST: POST /v1/dialogs/{dialog_id}/messages, 201. The same `client_message_id` of the same sender in the
         same dialog is answered with the message that is there, for ever.
         Errors: INVALID_ARGUMENT (400), BLOCKED, PERMISSION_DENIED (403), DIALOG_NOT_FOUND (404), also when the caller is not in it, REPLY_NOT_FOUND (404),
-        CLIENT_MESSAGE_ID_REUSED (409) with another content, QUEUE_FULL, RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
+        CLIENT_MESSAGE_ID_REUSED (409) with another content, OVERLOADED, RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,226 @@
+"""Group commit: requests that arrive while a commit is in flight share the next one.
+
+A commit's latency, not its rows, limits a database. README.md says the rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Hashable
+from contextvars import Context
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+from services.mesh import call
+from services.mesh.clock import Clock
+from services.mesh.errors import Overloaded, SampanError, Unavailable
+from services.mesh.gathering import SLICE, Gathering
+from services.mesh.lanes import Lane, Lanes, Waiting
+from services.mesh.posting import Counters, Posting, Store
+
+Entry = TypeVar("Entry")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`batch` entries and `batch_bytes` in a transaction, `parallel` of them at once; `queue` entries and
+    `queue_bytes` may wait. A batch of `enough` waits for nobody; no batch gathers for more than `window`
+    seconds. A part of a batch is posted at most `tries` times; when a commit's answer is lost, `patience`
+    seconds are spent to find out.
+    """
+
+    batch: int = 256
+    batch_bytes: int = 4 << 20
+    parallel: int = 2
+    queue: int = 8192
+    queue_bytes: int = 64 << 20
+    enough: int = 64
+    window: float = 0.004
+    tries: int = 4
+    patience: float = 3.0
+
+
+class GroupCommit(Generic[Entry, Result]):
+    """Takes entries to a store in batches. Sizes in bytes count where `size` says them.
+
+    `clock` is that of `Call.ends`.
+    """
+
+    def __init__(
+        self,
+        store: Store[Entry, Result],
+        *,
+        limits: Limits,
+        size: Callable[[Entry], int] | None = None,
+        clock: Clock = time.perf_counter,
+        log: FilteringBoundLogger | None = None,
+    ) -> None:
+        self.counters = Counters()
+        self._limits = limits
+        self._size = size
+        self._clock = clock
+        self._lanes: Lanes[Entry, Result] = Lanes()
+        self._gathering = Gathering(limits.window)
+        self._posting = Posting(
+            store,
+            tries=limits.tries,
+            patience=limits.patience,
+            counters=self.counters,
+            log=structlog.get_logger() if log is None else log,
+        )
+        self._arrived = 0
+        self._in_flight = 0
+        self._flights: set[asyncio.Task[None]] = set()
+        # The wait for more: its timer, when it began and who had come at the last look.
+        self._timer: asyncio.TimerHandle | None = None
+        self._since = 0.0
+        self._seen = 0
+        # So many need not wait for more.
+        self._wanted = limits.enough
+        # A batch departs, but has not taken its entries yet.
+        self._boarding = False
+        self._closing = False
+        self._closed = False
+
+    @property
+    def depth(self) -> int:
+        """Entries that wait for a batch."""
+        return self._lanes.depth
+
+    async def submit(self, entry: Entry, *, lane: Hashable, ends: float | None = None) -> Result:
+        """Stores an entry; entries of one lane are stored in the order in which they came.
+
+        `ends`, of the clock, is when the caller's time is up: by default, when the current call's is. Raises
+        the entry's own error, Overloaded when too many wait, DeadlineExceeded when its time was up before its
+        batch began, Unavailable when it was not done, OutcomeUnknown when that is not known.
+        """
+        size = 0 if self._size is None else self._size(entry)
+        self._admit(size)
+        if ends is None:
+            current = call.current.get()
+            ends = math.inf if current is None else current.ends
+        loop = asyncio.get_running_loop()
+        waiting: Waiting[Entry, Result] = Waiting(entry, size, ends, loop.create_future())
+        self._lanes.add(lane, waiting)
+        self._arrived += 1
+        if self._timer is None or self._lanes.ready >= self._wanted:
+            self._consider()
+        try:
+            answer = await waiting.future
+        except asyncio.CancelledError:
+            if self._lanes.drop(waiting):
+                self.counters.dropped += 1
+            raise
+        if isinstance(answer, SampanError):
+            raise answer
+        return answer
+
+    async def close(self, grace: float) -> None:
+        """Refuses what comes from now on and finishes what waits, within `grace` seconds.
+
+        After that, who still waits is Unavailable, and who is in flight OutcomeUnknown.
+        """
+        self._closing = True
+        self._consider()
+        try:
+            async with asyncio.timeout(grace):
+                while self._flights:
+                    await asyncio.wait(self._flights)
+        except TimeoutError:
+            pass
+        self._closed = True
+        self._stop_timer()
+        for flight in self._flights:
+            flight.cancel()
+        await asyncio.gather(*self._flights, return_exceptions=True)
+        self._lanes.clear(Unavailable)
+
+    def _admit(self, size: int) -> None:
+        if self._closing:
+            raise Unavailable
+        full = self._lanes.depth >= self._limits.queue
+        if full or self._lanes.size + size > self._limits.queue_bytes:
+            self.counters.refused += 1
+            raise Overloaded
+
+    def _consider(self) -> None:
+        """Lets a batch depart when it should, or sees to it that somebody looks again."""
+        ready = self._lanes.ready
+        if not ready or self._boarding or self._in_flight >= self._limits.parallel or self._closed:
+            return
+        now = self._clock()
+        alone = not self._in_flight and not self._gathering.opens(now, ready)
+        if alone or ready >= self._wanted or self._closing:
+            self._depart(now)
+        elif self._timer is None:
+            self._since, self._seen = now, self._arrived
+            self._timer = asyncio.get_running_loop().call_later(SLICE, self._look)
+
+    def _look(self) -> None:
+        """A slice of the wait is over. It goes on while more come, and next to another batch to its end."""
+        self._timer = None
+        if not self._lanes.ready or self._in_flight >= self._limits.parallel or self._closed:
+            self._stop_timer()
+            return
+        now = self._clock()
+        quiet = self._arrived == self._seen and not self._in_flight
+        if quiet or now - self._since >= self._limits.window:
+            self._depart(now)
+            return
+        self._seen = self._arrived
+        self._timer = asyncio.get_running_loop().call_later(SLICE, self._look)
+
+    def _depart(self, now: float) -> None:
+        self.counters.last_window = now - self._since if self._since else 0.0
+        self._stop_timer()
+        self._boarding = True
+        self._in_flight += 1
+        # Next to a batch in flight only what is worth one of its own.
+        self._wanted = self._limits.enough
+        # Not in the context of the caller who happens to be first: it works for all.
+        flight = asyncio.get_running_loop().create_task(self._fly(), context=Context())
+        self._flights.add(flight)
+        flight.add_done_callback(self._flights.discard)
+
+    def _stop_timer(self) -> None:
+        self._since = 0.0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _fly(self) -> None:
+        batch, lanes = self._take()
+        self._consider()
+        try:
+            if batch:
+                await self._posting.run(batch)
+        finally:
+            self._land(lanes, len(batch))
+            self._consider()
+
+    def _take(self) -> tuple[list[Waiting[Entry, Result]], list[Lane[Entry, Result]]]:
+        """The entries of a batch: taken one turn of the loop after it was called, with all who came in it."""
+        self._boarding = False
+        now, depth, counters = self._clock(), self._lanes.depth, self.counters
+        batch, lanes = self._lanes.take(self._limits.batch, self._limits.batch_bytes, now)
+        counters.dropped += depth - self._lanes.depth - len(batch)
+        if batch:
+            counters.batches += 1
+            counters.entries += len(batch)
+            counters.last_batch = len(batch)
+            self._gathering.departs(now, self._arrived)
+        return batch, lanes
+
+    def _land(self, lanes: list[Lane[Entry, Result]], size: int) -> None:
+        """A batch is over."""
+        self._in_flight -= 1
+        self._lanes.land(lanes)
+        self._gathering.landed(self._clock(), size, self._lanes.ready)
+        if not self._in_flight:
+            self._wanted = min(self._limits.enough, self._gathering.expected)

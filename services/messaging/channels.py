@@ -1,0 +1,162 @@
+"""Use cases for other services: channels of workspaces, notices of what has happened. Transactions open here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from services.mesh.database import Database
+from services.mesh.ids import uuid7
+from services.messaging import dialogs, events, log, repository
+from services.messaging.domain import Draft, Kind, MessageId, Role
+from services.messaging.errors import DialogFull, DialogKind
+from services.messaging.members import put_in, take_out
+from services.messaging.messages import MessageService
+from services.messaging.publishing import LiveEvent, Publisher
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A channel as its workspace describes it."""
+
+    dialog_id: UUID
+    title: str
+    description: str
+    is_private: bool
+
+
+class ChannelService:
+    """Dialogs of workspaces. Whatever is done twice has one effect, by the ids of what it is about."""
+
+    def __init__(self, database: Database, publisher: Publisher, *, most: int) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._most = most
+
+    async def create(self, channel: Channel, workspace_id: UUID, maker: UUID, others: Sequence[UUID]) -> None:
+        """Makes a channel with its first members; nothing happens when it is there."""
+        new = dialogs.NewDialog(
+            Kind.CHANNEL, maker, tuple(dict.fromkeys(one for one in others if one != maker)), channel.title
+        )
+        async with self._database.transaction("create_channel") as connection:
+            if not await repository.insert_dialog(
+                connection,
+                channel.dialog_id,
+                Kind.CHANNEL,
+                maker,
+                title=channel.title,
+                description=channel.description,
+                workspace_id=workspace_id,
+                is_private=channel.is_private,
+            ):
+                return
+            live = await dialogs.fill(connection, new, channel.dialog_id)
+        self._publisher.joined(channel.dialog_id, new.people)
+        self._publisher.events(live)
+
+    async def update(self, channel: Channel, actor: UUID) -> None:
+        """What a channel is called. Raises DialogNotFound or DialogKind."""
+        live: list[LiveEvent] = []
+        named = (channel.title, channel.description)
+        async with self._database.transaction("update_channel") as connection:
+            dialog = await log.locked(connection, channel.dialog_id)
+            _require_channel(dialog.kind)
+            await repository.describe(connection, channel.dialog_id, *named, is_private=channel.is_private)
+            if named != (dialog.title, dialog.description):
+                change = events.dialog_updated(actor, *named)
+                live = await log.append(connection, channel.dialog_id, [change])
+        self._publisher.events(live)
+
+    async def close(self, dialog_id: UUID) -> None:
+        """Closes a channel: nobody is in it any more. Nothing happens when there is none."""
+        async with self._database.transaction("delete_channel") as connection:
+            dialog = await repository.lock(connection, dialog_id)
+            if dialog is None:
+                return
+            _require_channel(dialog.kind)
+            gone = await repository.close(connection, dialog_id, dialog.seq)
+        self._publisher.left(dialog_id, gone, dialog.seq)
+
+    async def add(self, dialog_id: UUID, actor: UUID, user_id: UUID, role: Role) -> None:
+        """Adds somebody to a channel; who is in it stays. Raises DialogNotFound, DialogKind or DialogFull."""
+        async with self._database.transaction("add_to_channel") as connection:
+            dialog = await log.locked(connection, dialog_id)
+            _require_channel(dialog.kind)
+            if await repository.membership(connection, dialog_id, user_id) is not None:
+                return
+            if dialog.member_count >= self._most:
+                raise DialogFull
+            live = await put_in(connection, dialog, actor, user_id, role)
+        self._publisher.joined(dialog_id, [user_id])
+        self._publisher.events(live)
+
+    async def remove(self, workspace_id: UUID, actor: UUID, user_id: UUID, dialog_id: UUID | None) -> None:
+        """Takes somebody out of one channel of a workspace, or of all."""
+        async with self._database.reading() as connection:
+            found = await repository.in_workspace(connection, workspace_id, user_id)
+        for one in found:
+            if dialog_id is None or one == dialog_id:
+                await self._remove(one, actor, user_id)
+
+    async def _remove(self, dialog_id: UUID, actor: UUID, user_id: UUID) -> None:
+        async with self._database.transaction("remove_from_channel") as connection:
+            if await repository.lock(connection, dialog_id) is None:
+                return
+            theirs = await repository.membership(connection, dialog_id, user_id)
+            if theirs is None:
+                return
+            live = await take_out(connection, dialog_id, actor, user_id, Role(theirs.role))
+        self._publisher.events(live)
+        self._publisher.left(dialog_id, [user_id], live[0].seq)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that has happened between two people. `attributes` is a JSON object."""
+
+    sender_id: UUID
+    recipient_id: UUID
+    type: str
+    text: str
+    attributes: str | None
+    client_message_id: str
+    request_hash: bytes
+
+
+class NoticeService:
+    """Messages that services write."""
+
+    def __init__(self, database: Database, publisher: Publisher, messages: MessageService) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._messages = messages
+
+    async def post(self, notice: Notice) -> MessageId:
+        """Writes a notice into the direct dialog of two people, which is made when there is none.
+
+        Raises ClientMessageIdReused, Overloaded or OutcomeUnknown.
+        """
+        new = dialogs.NewDialog(Kind.DIRECT, notice.sender_id, (notice.recipient_id,))
+        async with self._database.transaction("post_notice") as connection:
+            dialog_id, live = await dialogs.found_direct(connection, new, uuid7())
+        if live:
+            self._publisher.joined(dialog_id, new.people)
+            self._publisher.events(live)
+        posted = await self._messages.send(
+            Draft(
+                dialog_id=dialog_id,
+                sender_id=notice.sender_id,
+                client_message_id=notice.client_message_id,
+                text=notice.text,
+                request_hash=notice.request_hash,
+                type=notice.type,
+                attributes=notice.attributes,
+            )
+        )
+        return MessageId(dialog_id, posted.seq)
+
+
+def _require_channel(kind: int) -> None:
+    if kind != Kind.CHANNEL:
+        raise DialogKind("this is only for channels")

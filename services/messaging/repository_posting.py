@@ -1,0 +1,70 @@
+"""SQL of writing messages: one round trip for a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+from asyncpg import Record
+
+from services.mesh.fast_database import FastDatabase
+from services.messaging.domain import Draft
+
+
+class Status(IntEnum):
+    """What `post_messages` says of an entry."""
+
+    WRITTEN = 0
+    THERE = 1
+    REUSED = 2
+    DROPPED = 3
+    NO_DIALOG = 4
+    BLOCKED = 5
+    NO_REPLY = 6
+
+
+_POST = """
+SELECT status, seq, message_no, stamp, thread_seq, mentions FROM post_messages(
+    $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::text[],
+    $10::text[], $11::bytea[])
+"""
+_FIND = """
+SELECT m.seq, m.message_no, (extract(epoch FROM m.created_at) * 1000000)::bigint AS stamp, m.thread_seq, m.mentions,
+    m.request_hash
+FROM unnest($1::uuid[], $2::uuid[], $3::text[]) WITH ORDINALITY AS g (dialog_id, sender_id, key, ord)
+LEFT JOIN messages m ON m.dialog_id = g.dialog_id AND m.sender_id = g.sender_id AND m.client_message_id = g.key
+ORDER BY g.ord
+"""
+
+
+def _array(ids: Sequence[object]) -> str | None:
+    """A PostgreSQL array as a text: arrays of arrays must be rectangular."""
+    return "{" + ",".join(map(str, ids)) + "}" if ids else None
+
+
+async def post(database: FastDatabase, batch: Sequence[Draft]) -> list[Record]:
+    """Writes messages and says of each what became of it, in order."""
+    return await database.call(
+        _POST,
+        [one.dialog_id for one in batch],
+        [one.sender_id for one in batch],
+        [one.client_message_id for one in batch],
+        [one.type for one in batch],
+        [one.text for one in batch],
+        [one.attributes for one in batch],
+        [one.reply_to for one in batch],
+        [one.thread for one in batch],
+        [_array(one.file_ids) for one in batch],
+        [_array(one.mentions) for one in batch],
+        [one.request_hash for one in batch],
+    )
+
+
+async def find(database: FastDatabase, drafts: Sequence[Draft]) -> list[Record]:
+    """What is stored under the ids of messages, in order; a row of nulls for what is not."""
+    return await database.fetch(
+        _FIND,
+        [one.dialog_id for one in drafts],
+        [one.sender_id for one in drafts],
+        [one.client_message_id for one in drafts],
+    )

@@ -1,0 +1,119 @@
+"""proto <-> domain: messages, reactions, receipts."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from sampan.messaging.v1 import message_pb2, messaging_service_pb2 as pb
+from services.mesh.call import Call
+from services.mesh.idempotency import Idempotency
+from services.messaging import events, servicer_shapes as shapes
+from services.messaging.domain import MessageId
+from services.messaging.errors import ReplyNotFound
+from services.messaging.messages import MessageService
+from services.messaging.reactions import ReactionService
+from services.messaging.receipts import ReceiptService
+from services.messaging.servicer_drafts import Drafts
+
+
+class MessageMethods:
+    """Methods of sampan.messaging.v1.MessagingService."""
+
+    def __init__(
+        self,
+        drafts: Drafts,
+        messages: MessageService,
+        reactions: ReactionService,
+        receipts: ReceiptService,
+        idempotency: Idempotency,
+    ) -> None:
+        self._drafts = drafts
+        self._messages = messages
+        self._reactions = reactions
+        self._receipts = receipts
+        self._key = idempotency.key
+
+    async def SendMessage(self, request: pb.SendMessageRequest, call: Call) -> message_pb2.Message:
+        draft = self._drafts.of(shapes.user_of(call), request)
+        posted = await self._messages.send(draft)
+        shown = posted.message
+        if shown is None:
+            shown = events.message(await self._messages.known(draft, posted))
+        call.created(f"/v1/messages/{shown.id}")
+        return shown
+
+    async def ListMessages(self, request: pb.ListMessagesRequest, call: Call) -> pb.ListMessagesResponse:
+        dialog_id = UUID(request.dialog_id)
+        found = await self._messages.page(
+            shapes.user_of(call),
+            dialog_id,
+            before=request.before_seq,
+            after=request.after_seq,
+            limit=request.limit,
+            thread=_thread(request.thread_id, dialog_id),
+        )
+        return pb.ListMessagesResponse(
+            messages=[events.message(one) for one in found.items], has_more=found.has_more
+        )
+
+    async def GetMessage(self, request: pb.GetMessageRequest, call: Call) -> message_pb2.Message:
+        found = await self._messages.get(shapes.user_of(call), shapes.where(request.id))
+        return events.message(found)
+
+    async def EditMessage(self, request: pb.EditMessageRequest, call: Call) -> message_pb2.Message:
+        shown = await self._messages.edit(
+            shapes.user_of(call),
+            shapes.where(request.id),
+            request.content.text,
+            [UUID(one) for one in request.mentions],
+            await self._key(request, call),
+        )
+        return events.message(shown)
+
+    async def ListEdits(self, request: pb.ListEditsRequest, call: Call) -> pb.ListEditsResponse:
+        found = await self._messages.edits(shapes.user_of(call), shapes.where(request.id))
+        return pb.ListEditsResponse(
+            edits=[
+                message_pb2.Edit(text=one.text, replaced_at=events.moment(one.replaced_at)) for one in found
+            ]
+        )
+
+    async def DeleteMessage(self, request: pb.DeleteMessageRequest, call: Call) -> pb.DeleteMessageResponse:
+        key = await self._key(request, call)
+        await self._messages.delete(shapes.user_of(call), shapes.where(request.id), key)
+        call.answer_with(204)
+        return pb.DeleteMessageResponse()
+
+    async def AddReaction(self, request: pb.AddReactionRequest, call: Call) -> message_pb2.Message:
+        key = await self._key(request, call)
+        where = shapes.where(request.id)
+        return events.message(await self._reactions.add(shapes.user_of(call), where, request.emoji, key))
+
+    async def RemoveReaction(
+        self, request: pb.RemoveReactionRequest, call: Call
+    ) -> pb.RemoveReactionResponse:
+        key = await self._key(request, call)
+        await self._reactions.remove(shapes.user_of(call), shapes.where(request.id), request.emoji, key)
+        call.answer_with(204)
+        return pb.RemoveReactionResponse()
+
+    async def MarkRead(self, request: pb.MarkReadRequest, call: Call) -> pb.MarkReadResponse:
+        key = await self._key(request, call)
+        now = await self._receipts.mark_read(shapes.user_of(call), shapes.where(request.id), key)
+        return pb.MarkReadResponse(
+            dialog_id=str(now.dialog_id), read_seq=now.read_seq, unread_count=now.unread
+        )
+
+    async def SendTyping(self, request: pb.SendTypingRequest, call: Call) -> pb.SendTypingResponse:
+        await self._receipts.typing(shapes.user_of(call), UUID(request.dialog_id))
+        return pb.SendTypingResponse()
+
+
+def _thread(text: str, dialog_id: UUID) -> int | None:
+    """Number of a message of a dialog whose thread is meant. Raises ReplyNotFound for one that is elsewhere."""
+    if not text:
+        return None
+    found = MessageId.read(text)
+    if found is None or found.dialog_id != dialog_id:
+        raise ReplyNotFound
+    return found.seq

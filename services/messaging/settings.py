@@ -1,0 +1,34 @@
+"""Settings and limits of messaging: SAMPAN_MESSAGING_<NAME>."""
+
+from __future__ import annotations
+
+from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from services.mesh.settings import ServiceSettings
+
+
+class MessagingSettings(ServiceSettings):
+    """What every service has, the sizes of dialogs, and how messages are written."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SAMPAN_MESSAGING_", env_file=".env", extra="ignore", frozen=True
+    )
+
+    database_url: SecretStr
+    # 32 bytes in base64; signs page tokens and keys hashes.
+    master_key: SecretStr
+    # Members of a group and of a channel, at most.
+    group_members: int = Field(default=1000, ge=2, le=100_000)
+    channel_members: int = Field(default=10_000, ge=2, le=1_000_000)
+    # Different emoji under a message, at most.
+    reactions: int = Field(default=20, ge=1, le=100)
+    # Connections on which batches of messages are written, and so batches at once.
+    posting_pool: int = Field(default=3, ge=1, le=50)
+    # Messages in a batch, and messages that may wait for one.
+    posting_batch: int = Field(default=256, ge=1, le=4096)
+    posting_queue: int = Field(default=8192, ge=1)
+    # Events older than this are dropped, but never the newest of a dialog; 0 keeps them for ever.
+    retention_days: int = Field(default=0, ge=0, le=36_500)
+    # How often to look for them, in seconds.
+    retention_sweep_seconds: float = Field(default=600.0, gt=0)
