@@ -9,7 +9,8 @@ from typing import Any
 import grpc
 
 from services.mesh.auth import Keys
-from services.mesh.revocation import Fetch, nothing_revoked
+from services.mesh.chain import Chain
+from services.mesh.revocation import Fetch, Revocations, nothing_revoked
 from services.mesh.settings import ServiceSettings
 
 
@@ -20,7 +21,8 @@ class App:
     `servicers` maps full names of protobuf services to what implements them; `keys` says where it finds the
     public keys of access tokens and `revocations` which sessions have ended; `foreign` holds handlers of
     contracts that are not ours, which run without the chain; `background` runs as long as the server does;
-    `closers` run in order when it has stopped.
+    `closers` run in order when it has stopped. `attach` is given the chain and the revocations, before the
+    server starts; `drain` is called when it stops and balancers know: streams end then.
     """
 
     name: str
@@ -28,6 +30,8 @@ class App:
     servicers: Mapping[str, object]
     keys: Keys
     revocations: Fetch = nothing_revoked
+    attach: Callable[[Chain, Revocations], None] = lambda _chain, _revocations: None
+    drain: Callable[[], None] = lambda: None
     foreign: Sequence[grpc.GenericRpcHandler[Any, Any]] = ()
     background: Sequence[Callable[[], Awaitable[None]]] = ()
     closers: Sequence[Callable[[], Awaitable[None]]] = field(default=())

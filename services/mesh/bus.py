@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 import nats
 import nats.errors
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.js.client import JetStreamContext
 from structlog.typing import FilteringBoundLogger
 
@@ -30,6 +32,7 @@ class Bus:
         self._url = url
         self._service = service
         self._log = log
+        self._heard: list[tuple[str, Callable[[bytes], None]]] = []
         self._use(Client())
         self._changed = asyncio.Condition()
         self._closing = False
@@ -49,6 +52,14 @@ class Bus:
     def jetstream(self) -> JetStreamContext:
         """JetStream's API. What it is asked while the server is away fails."""
         return self._jetstream
+
+    def hear(self, subject: str, told: Callable[[bytes], None]) -> None:
+        """Has what comes on a subject handed over, in every connection. To be said before `run`."""
+        self._heard.append((subject, told))
+
+    async def say(self, subject: str, payload: bytes) -> None:
+        """Says something to those who listen just now; nothing of it is kept. Raises BUS_ERRORS."""
+        await self._client.publish(subject, payload)
 
     async def run(self) -> None:
         """Connects, and does so anew when the client has given up. Until cancelled; `close` comes after."""
@@ -102,6 +113,8 @@ class Bus:
             reconnected_cb=self._regained,
             closed_cb=self._given_up,
         )
+        for subject, told in self._heard:
+            await self._client.subscribe(subject, cb=_handing(told))
 
     async def _told(self, *, connected: bool) -> None:
         self.epoch += connected
@@ -122,3 +135,10 @@ class Bus:
 
     async def _given_up(self) -> None:
         self._closed.set()
+
+
+def _handing(told: Callable[[bytes], None]) -> Callable[[Msg], Awaitable[None]]:
+    async def hand(message: Msg) -> None:
+        told(message.data)
+
+    return hand

@@ -9,7 +9,7 @@ import random
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, nullcontext
 from typing import Any, NoReturn
 
 import grpc
@@ -130,23 +130,32 @@ class Chain:
             raise PermissionDenied("this needs the role admin")
 
     def _limits(self, call: Call, _: Context) -> Awaitable[None] | None:
-        limits = iter(call.method.limits)
-        for limit in limits:
-            waiting = self._take(call, limit)
-            if waiting is not None:
-                return self._wait_for(waiting, call, limits)
-        return None
+        return self.count(call.method, call)
 
-    def _take(self, call: Call, limit: RateLimit) -> Awaitable[None] | None:
+    def _take(self, method: Method, call: Call, limit: RateLimit) -> Awaitable[None] | None:
         key = call.require_user().id if limit.scope is Scope.USER else call.address
-        return self._limiter.take(call.method.path, key, limit.calls, limit.seconds)
+        return self._limiter.take(method.path, key, limit.calls, limit.seconds)
 
-    async def _wait_for(self, waiting: Awaitable[None], call: Call, others: Iterator[RateLimit]) -> None:
+    async def _wait_for(
+        self, waiting: Awaitable[None], method: Method, call: Call, others: Iterator[RateLimit]
+    ) -> None:
         await waiting
         for limit in others:
-            more = self._take(call, limit)
+            more = self._take(method, call, limit)
             if more is not None:
                 await more
+
+    def count(self, method: Method, call: Call) -> Awaitable[None] | None:
+        """Counts a call of a method that came inside another one, such as a frame of a stream.
+
+        Raises RateLimited, or the awaitable does; None when there is nothing to wait for.
+        """
+        limits = iter(method.limits)
+        for limit in limits:
+            waiting = self._take(method, call, limit)
+            if waiting is not None:
+                return self._wait_for(waiting, method, call, limits)
+        return None
 
     # Reading.
 
@@ -248,7 +257,7 @@ def rpc_handler(chain: Chain, method: Method, handler: Handler) -> grpc.RpcMetho
     """The gRPC handler of a method: the chain around a servicer's function, on raw bytes both ways.
 
     `handler(request, call)` is a coroutine function, or an async generator function when the method streams
-    its answers; a method that streams its requests gets an async iterator of them.
+    its answers, which may be bytes; a method that streams its requests gets an async iterator of them.
     """
     if method.server_streaming:
         stream = _streaming(chain, method, handler)
@@ -287,12 +296,20 @@ def _unary(chain: Chain, method: Method, handler: Handler) -> Handler:
     return run
 
 
+def _closing(answers: Any) -> AbstractAsyncContextManager[Any]:
+    return aclosing(answers) if hasattr(answers, "aclose") else nullcontext()
+
+
 def _streaming(chain: Chain, method: Method, handler: Handler) -> Handler:
     async def run(raw: Any, context: Context) -> AsyncIterator[bytes]:
         call = await chain.enter(method, context)
         try:
-            async for response in handler(_input(chain, method, raw), call):
-                yield response.SerializeToString()
+            answers = handler(_input(chain, method, raw), call)
+            # Closed with the call: what a stream holds is given back when its client goes.
+            async with _closing(answers):
+                async for response in answers:
+                    # A handler may have encoded it itself, once for many.
+                    yield response if type(response) is bytes else response.SerializeToString()
             await chain.leave(call, context)
         except Exception as error:
             await chain.fail(call, context, error)

@@ -46,6 +46,8 @@ class Revocations:
         self._log = log
         self._interval = interval
         self._ended: dict[str, float] = {}
+        # Told of each session that has ended, as soon as that is known here.
+        self.listeners: list[Callable[[str], None]] = []
         self._last = 0
         self._heard_at = 0.0
 
@@ -64,6 +66,8 @@ class Revocations:
             for one in found:
                 self._ended[one.session_id] = one.until
                 self._last = max(self._last, one.number)
+                for told in self.listeners:
+                    told(one.session_id)
         self._heard_at = self._clock()
 
     async def load(self) -> None:

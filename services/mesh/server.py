@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -135,11 +135,15 @@ class Server:
         await self._say(serving=True)
         self._log.info("server.started", service=self.name, address=self.address)
 
-    async def stop(self, *, notice: float, grace: float) -> None:
-        """Says NOT_SERVING, gives balancers `notice` seconds to see it, then `grace` to running calls."""
+    async def stop(self, *, notice: float, grace: float, drain: Callable[[], None] = lambda: None) -> None:
+        """Says NOT_SERVING, gives balancers `notice` seconds to see it, then `grace` to running calls.
+
+        `drain` is called in between: calls that would never end are told to.
+        """
         await self._say(serving=False)
         if notice:
             await asyncio.sleep(notice)
+        drain()
         await self._server.stop(grace)
         self._log.info("server.stopped", service=self.name)
 

@@ -16,18 +16,19 @@ from services.mesh.identity_client import IdentityClient
 from services.mesh.paging import PageTokens
 from services.mesh.settings import MeshSettings
 from services.mesh.vault import Vault
-from services.messaging.accounts_client import AccountsClient
+from services.messaging.accounts_client import Accounts, AccountsClient
+from services.messaging.app_live import Live
 from services.messaging.channels import ChannelService, NoticeService
 from services.messaging.dialogs import DialogService
 from services.messaging.members import MemberService
 from services.messaging.messages import MessageService, Posting
 from services.messaging.people import PeopleService, PeopleTokens
 from services.messaging.posting import PostingStore
-from services.messaging.publishing import Nobody, Publisher
+from services.messaging.publishing import Publisher
 from services.messaging.reactions import ReactionService
 from services.messaging.receipts import ReceiptService
 from services.messaging.retention import Retention
-from services.messaging.servicer import LiveMethods, MessagingServicer, NotLive
+from services.messaging.servicer import MessagingServicer
 from services.messaging.servicer_dialogs import DialogMethods
 from services.messaging.servicer_drafts import Drafts
 from services.messaging.servicer_internal import MessagingInternalServicer
@@ -57,8 +58,8 @@ async def build(
     to_identity = Peer(mesh.peers["identity"], "identity", settings)
     identity = IdentityClient(to_identity, clock)
     accounts = AccountsClient(to_identity)
-    publisher = publisher or Nobody()
-    live: LiveMethods = NotLive()
+    live = Live(mesh, settings, vault, clock, log)
+    publisher = publisher or live.hub
 
     def tokens(scope: str) -> PageTokens:
         return PageTokens(vault.derive("page-tokens"), scope)
@@ -75,6 +76,13 @@ async def build(
     messages = MessageService(database, posting, publisher, idempotency)
     people_tokens = PeopleTokens(tokens("blocks"), tokens("reports"))
     people = PeopleService(database, accounts, people_tokens, idempotency)
+    written = MessageMethods(
+        drafts,
+        messages,
+        ReactionService(database, publisher, idempotency, most=settings.reactions),
+        ReceiptService(database, publisher, idempotency),
+        idempotency,
+    )
     servicer = MessagingServicer(
         DialogMethods(
             DialogService(database, accounts, publisher, tokens("dialogs"), idempotency),
@@ -88,15 +96,9 @@ async def build(
             ),
             idempotency,
         ),
-        MessageMethods(
-            drafts,
-            messages,
-            ReactionService(database, publisher, idempotency, most=settings.reactions),
-            ReceiptService(database, publisher, idempotency),
-            idempotency,
-        ),
+        written,
         PeopleMethods(people, idempotency),
-        live,
+        live.methods(written),
     )
     internal = MessagingInternalServicer(
         ChannelService(database, publisher, most=settings.channel_members),
@@ -108,6 +110,7 @@ async def build(
 
     async def close() -> None:
         await posting.close(_GRACE)
+        await live.close()
         await fast.close()
         await to_identity.close()
         await database.close()
@@ -121,6 +124,12 @@ async def build(
         },
         keys=identity,
         revocations=identity.revocations,
-        background=(Sweeper(database, settings.idempotency_keep_hours, log).run, retention.run),
+        background=(
+            Sweeper(database, settings.idempotency_keep_hours, log).run,
+            retention.run,
+            *live.background,
+        ),
+        attach=live.attach,
+        drain=live.drain,
         closers=(close,),
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from sampan.messaging.v1 import frame_pb2, messaging_service_pb2 as pb
+from sampan.messaging.v1 import frame_pb2
+from sampan.messaging.v1 import messaging_service_pb2 as pb
 from services.mesh.call import Call
-from services.mesh.errors import Unavailable
 from services.messaging.servicer_dialogs import DialogMethods
 from services.messaging.servicer_messages import MessageMethods
 from services.messaging.servicer_people import PeopleMethods
@@ -25,25 +25,6 @@ class LiveMethods(Protocol):
     ) -> AsyncIterator[frame_pb2.Frame | bytes]: ...
 
     async def AckEvents(self, request: pb.AckEventsRequest, call: Call) -> pb.AckEventsResponse: ...
-
-
-class NotLive:
-    """Live delivery where there is none: UNAVAILABLE."""
-
-    async def Subscribe(
-        self, _request: pb.SubscribeRequest, _call: Call
-    ) -> AsyncIterator[frame_pb2.Frame | bytes]:
-        raise Unavailable
-        yield b""
-
-    async def Connect(
-        self, _requests: AsyncIterator[frame_pb2.ConnectRequest], _call: Call
-    ) -> AsyncIterator[frame_pb2.Frame | bytes]:
-        raise Unavailable
-        yield b""
-
-    async def AckEvents(self, _request: pb.AckEventsRequest, _call: Call) -> pb.AckEventsResponse:
-        raise Unavailable
 
 
 class MessagingServicer:

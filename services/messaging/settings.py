@@ -32,3 +32,20 @@ class MessagingSettings(ServiceSettings):
     retention_days: int = Field(default=0, ge=0, le=36_500)
     # How often to look for them, in seconds.
     retention_sweep_seconds: float = Field(default=600.0, gt=0)
+    # Connections with which live delivery reads.
+    live_pool: int = Field(default=4, ge=1, le=50)
+    # Live streams of one person in one process, at most.
+    user_streams: int = Field(default=20, ge=1, le=10_000)
+    # Bytes that wait for one slow stream; over it, it reads what it missed from the log.
+    stream_queue_bytes: int = Field(default=192 * 1024, ge=16 * 1024, le=64 << 20)
+    # A stream that had nothing to send for this long sends a heartbeat, in seconds.
+    heartbeat_seconds: int = Field(default=15, ge=1, le=300)
+    # How long Connect waits for a hello, in seconds.
+    hello_seconds: float = Field(default=1.0, gt=0, le=10)
+    # Frames of one stream in a second, and those of them that are worked on at once.
+    frames_per_second: int = Field(default=200, ge=1)
+    frames_in_flight: int = Field(default=256, ge=1, le=10_000)
+    # How long a resume token is good for.
+    resume_days: int = Field(default=30, ge=1, le=365)
+    # How long presence believes that a device is here without being told again.
+    presence_lease_seconds: int = Field(default=30, ge=3, le=300)

@@ -15,6 +15,16 @@ from services.stack.pki import OPERATOR
 from services.stack.ports import LOOPBACK
 from services.stack.secrets import Secrets
 
+# What services hear on core NATS, where nothing is kept: replicas of each other, and who comes and goes.
+_HEARD = {
+    "messaging": (
+        "sampan.messaging.live.*",
+        "sampan.messaging.user.*",
+        "sampan.messaging.alive.*",
+        "sampan.presence.changed.*",
+    )
+}
+
 
 def permissions(user: str) -> dict[str, object]:
     """What a user may say and hear.
@@ -27,7 +37,8 @@ def permissions(user: str) -> dict[str, object]:
     stream, api = stream_of(user), "$JS.API"
     own = [f"{api}.STREAM.{verb}.{stream}" for verb in ("INFO", "CREATE", "UPDATE")]
     pull = [f"{api}.CONSUMER.CREATE.*.{user}", f"{api}.CONSUMER.MSG.NEXT.*.{user}", f"$JS.ACK.*.{user}.>"]
-    return {"publish": [f"sampan.{user}.>", *own, *pull], "subscribe": [f"{inbox_of(user)}.>"]}
+    heard = [f"{inbox_of(user)}.>", *_HEARD.get(user, ())]
+    return {"publish": [f"sampan.{user}.>", *own, *pull], "subscribe": heard}
 
 
 def configuration(secrets: Secrets, port: int, store: str) -> str:

@@ -120,6 +120,7 @@ class Running:
             max_request_bytes=settings.max_request_bytes,
             foreign=app.foreign,
         )
+        app.attach(chain, self.revocations)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -135,7 +136,7 @@ class Running:
 
     async def stop(self, *, notice: float, grace: float) -> None:
         """Drains the server, ends background work, closes what the service opened."""
-        await self.server.stop(notice=notice, grace=grace)
+        await self.server.stop(notice=notice, grace=grace, drain=self._app.drain)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

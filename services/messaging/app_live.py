@@ -1,0 +1,122 @@
+"""Builds live delivery; a part of the composition root of messaging."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from structlog.typing import FilteringBoundLogger
+
+from sampan.presence.v1.presence_internal_service_pb2_grpc import PresenceInternalServiceStub
+from services.mesh.bus import Bus
+from services.mesh.chain import Chain
+from services.mesh.channels import Peer
+from services.mesh.clock import Clock
+from services.mesh.fast_database import FastDatabase
+from services.mesh.policy import method_at
+from services.mesh.revocation import Revocations
+from services.mesh.settings import MeshSettings
+from services.mesh.vault import Vault
+from services.messaging.live.acks import Acks
+from services.messaging.live.heads import Watch
+from services.messaging.live.history import History
+from services.messaging.live.hub import Hub
+from services.messaging.live.inbound import Desk, Writer
+from services.messaging.live.leases import CHANGED, Comings, Leases
+from services.messaging.live.link import Link
+from services.messaging.live.opening import Opening
+from services.messaging.live.resume import Tokens
+from services.messaging.live.roster import Roster
+from services.messaging.repository_live import LiveRepository
+from services.messaging.servicer_live import LiveMethods
+from services.messaging.settings import MessagingSettings
+
+
+class Live:
+    """The parts of live delivery. `hub` takes what was written; `opening` opens streams for every door."""
+
+    def __init__(
+        self,
+        mesh: MeshSettings,
+        settings: MessagingSettings,
+        vault: Vault,
+        clock: Clock,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._mesh = mesh
+        self._settings = settings
+        self._log = log
+        self._database = FastDatabase(
+            settings.database_url.get_secret_value(),
+            pool=settings.live_pool,
+            timeout=settings.database_timeout,
+            name="messaging",
+        )
+        self._repository = LiveRepository(self._database)
+        self._bus = (
+            Bus(settings.nats_url.get_secret_value(), "messaging", log)
+            if settings.nats_url is not None
+            else None
+        )
+        self._link = Link(self._bus)
+        tokens = Tokens(vault.derive("resume"), days=settings.resume_days)
+        self._peer = Peer(mesh.peers.get("presence", ()), "presence", settings)
+        stub = PresenceInternalServiceStub(self._peer.channel)
+        self._leases = Leases(stub, self._link.process.hex(), log, seconds=settings.presence_lease_seconds)
+        self.roster = Roster(
+            clock, self._leases, heartbeat=settings.heartbeat_seconds, leeway=mesh.token_leeway
+        )
+        self.hub = Hub(
+            tokens=tokens,
+            history=History(self._repository.events),
+            others=self._link,
+            roster=self.roster,
+            queue_bytes=settings.stream_queue_bytes,
+            user_streams=settings.user_streams,
+        )
+        self.opening = Opening(self.hub, self._repository)
+        self.hub.entrance = self.opening
+        self._acks = Acks(self._repository, tokens, days=settings.resume_days)
+        self._watch = Watch(self.hub, self._link, self.opening, self._repository, log)
+        self._comings = Comings(self.hub, self._repository, log)
+        self._link.connect(self.hub)
+        if self._bus is not None:
+            self._bus.hear(CHANGED, self._comings.hear)
+        self.desk: Desk | None = None
+
+    def methods(self, writer: Writer) -> LiveMethods:
+        """The RPCs; `writer` does what frames of clients stand for."""
+        self.desk = Desk(
+            writer,
+            self._acks,
+            lambda error: self._log.error("frame.crashed", exc_info=error),
+            most=self._settings.frames_in_flight,
+            frames_per_second=int(self._settings.frames_per_second * self._mesh.rate_limit_scale),
+        )
+        return LiveMethods(self.opening, self.desk, hello_seconds=self._settings.hello_seconds)
+
+    def attach(self, chain: Chain, revocations: Revocations) -> None:
+        """Learns what the process decides: who may go on, and who has called too often."""
+        revocations.listeners.append(self.roster.revoked)
+        self.opening.is_revoked = revocations.is_revoked
+        if self.desk is not None:
+            self.desk.count = lambda path, call: chain.count(method_at(path), call)
+
+    def drain(self) -> None:
+        """Takes no more streams, and sends those that are here elsewhere."""
+        self.opening.draining = True
+        self.roster.drain()
+
+    @property
+    def background(self) -> tuple[Callable[[], Awaitable[None]], ...]:
+        """What runs as long as the server does."""
+        found = [self.hub.run, self._watch.run, self._acks.run, self._leases.run, self._comings.run]
+        if self._bus is not None:
+            found += [self._bus.run, self._link.run]
+        return tuple(found)
+
+    async def close(self) -> None:
+        """Closes what it opened."""
+        if self._bus is not None:
+            await self._bus.close()
+        await self._peer.close()
+        await self._database.close()

@@ -1,0 +1,1 @@
+"""Live delivery: what is committed reaches those who are connected, in order, each event once."""

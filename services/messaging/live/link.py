@@ -1,0 +1,157 @@
+"""The way to the other processes: core NATS, and whether it works just now."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from uuid import UUID
+
+from services.mesh import faults
+from services.mesh.bus import BUS_ERRORS, Bus
+from services.messaging.live import wire
+from services.messaging.live.hub import Hub
+from services.messaging.live.wire import Kind, News
+from services.messaging.publishing import LiveEvent
+
+# An echo of one's own every so many seconds; after so many without one the bus counts as away.
+_ECHO = 0.25
+AWAY_AFTER = 0.75
+# Longest that one round of publishing may take.
+_TIMEOUT = 1.0
+# Dialogs of which others will be told later that they have more events; and what waits to be sent, at most.
+_MOST_UNTOLD = 20_000
+_MOST_WAITING = 20_000
+
+
+class Link:
+    """Hands events and news to the other processes, and theirs to the hub. `is_away` says that it may not."""
+
+    def __init__(self, bus: Bus | None) -> None:
+        self.process = os.urandom(wire.PROCESS)
+        self._bus = bus
+        self._events: list[LiveEvent] = []
+        self._news: list[News] = []
+        self._untold: dict[UUID, int] = {}
+        self._something = asyncio.Event()
+        self._echoed_at = float("-inf")
+        self._hub: Hub | None = None
+
+    def connect(self, hub: Hub) -> None:
+        """Says who hears what others tell."""
+        self._hub = hub
+        if self._bus is None:
+            return
+        self._bus.hear(f"{wire.LIVE}.*", self._heard)
+        self._bus.hear(f"{wire.USER}.*", self._heard_news)
+        self._bus.hear(f"{wire.ALIVE}.{self.process.hex()}", self._heard_echo)
+
+    @property
+    def is_away(self) -> bool:
+        """Whether what is told may not arrive: here, or anywhere."""
+        bus = self._bus
+        return bus is None or not bus.is_connected or time.monotonic() - self._echoed_at > AWAY_AFTER
+
+    @property
+    def epoch(self) -> int:
+        """Counts connections: in between something may have got lost."""
+        return self._bus.epoch if self._bus is not None else 0
+
+    def tell(self, events: Sequence[LiveEvent]) -> None:
+        """Hands events on. Never waits, never raises."""
+        if self.is_away or len(self._events) > _MOST_WAITING:
+            for event in events:
+                if len(self._untold) < _MOST_UNTOLD or event.dialog_id in self._untold:
+                    self._untold[event.dialog_id] = event.seq
+        self._events.extend(events)
+        del self._events[:-_MOST_WAITING]
+        self._something.set()
+
+    def tell_news(self, news: News) -> None:
+        """Hands news on. Never waits, never raises."""
+        if len(self._news) < _MOST_WAITING:
+            self._news.append(news)
+            self._something.set()
+
+    async def run(self) -> None:
+        """Publishes, until cancelled."""
+        if self._bus is None:
+            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._echo(self._bus))
+            group.create_task(self._publish(self._bus))
+
+    async def _echo(self, bus: Bus) -> None:
+        while True:
+            if bus.is_connected:
+                with contextlib.suppress(*BUS_ERRORS):
+                    async with asyncio.timeout(_TIMEOUT):
+                        await bus.say(f"{wire.ALIVE}.{self.process.hex()}", self.process)
+            await asyncio.sleep(_ECHO)
+
+    async def _publish(self, bus: Bus) -> None:
+        while True:
+            await self._something.wait()
+            self._something.clear()
+            events, self._events = self._events, []
+            news, self._news = self._news, []
+            if self.is_away:
+                # What happens now is found in the log by those who look.
+                continue
+            if self._untold:
+                untold, self._untold = self._untold, {}
+                news += [News(Kind.HEAD, dialog_id, (), seq) for dialog_id, seq in untold.items()]
+            with contextlib.suppress(*BUS_ERRORS):
+                async with asyncio.timeout(_TIMEOUT):
+                    await self._say(bus, events, news)
+
+    async def _say(self, bus: Bus, events: Sequence[LiveEvent], news: Sequence[News]) -> None:
+        for bucket, some in _by_bucket(events).items():
+            for message in wire.pack_events(self.process, some):
+                if not await _is_lost():
+                    await bus.say(f"{wire.LIVE}.{bucket}", message)
+        for one in news:
+            bucket = wire.bucket(one.user_ids[0] if one.user_ids else one.dialog_id)
+            for message in wire.pack_news(self.process, (one,)):
+                if not await _is_lost():
+                    await bus.say(f"{wire.USER}.{bucket}", message)
+
+    def _heard(self, data: bytes) -> None:
+        if self._hub is not None and not data.startswith(self.process):
+            with contextlib.suppress(wire.Malformed):
+                self._hub.hear(wire.unpack_events(data))
+
+    def _heard_news(self, data: bytes) -> None:
+        if self._hub is not None and not data.startswith(self.process):
+            with contextlib.suppress(wire.Malformed):
+                self._hub.hear_news(wire.unpack_news(data))
+
+    def _heard_echo(self, _data: bytes) -> None:
+        back = self.is_away
+        self._echoed_at = time.monotonic()
+        if back and self._untold:
+            self._something.set()
+
+
+async def _is_lost() -> bool:
+    """Whether a test wants a message to get lost: `raise` at this point."""
+    try:
+        await faults.point("messaging.live.publish")
+    except faults.FaultRaised:
+        return True
+    return False
+
+
+def _by_bucket(events: Sequence[LiveEvent]) -> dict[str, list[LiveEvent]]:
+    found: dict[str, list[LiveEvent]] = {}
+    for event in events:
+        found.setdefault(wire.bucket(event.dialog_id), []).append(event)
+    return found
+
+
+def batches(found: Sequence[UUID], size: int) -> Iterator[Sequence[UUID]]:
+    """Ids, some at a time."""
+    for at in range(0, len(found), size):
+        yield found[at : at + size]
