@@ -1,7 +1,7 @@
 """Many long streams on a connection: listening, or sending over them. What comes is searched, not parsed.
 
-A message that is sent carries when: its text is `@@bench:` and 16 hexadecimal digits, and so is the `ref` of a
-frame of Connect, after `@@reply:`. Finding them in the bytes is all that an event costs here.
+A message carries when it was sent: `@@bench:` and 16 hexadecimal digits begin its text, and `@@reply:` likewise
+the `ref` of a frame of Connect. Finding them in the bytes is all that an event costs here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _REOPEN = 1 << 28
 
 
 class Tally:
-    """What came over all connections of a load: latencies in seconds, counted from when the message was sent."""
+    """What came over all connections of a load: latencies in seconds, from when a message was sent."""
 
     def __init__(self) -> None:
         self.latencies: list[float] = []
@@ -78,7 +78,7 @@ class Listener(Connection):
             self._on_data(stream, buffer, body, after)
         elif kind == wire.WINDOW_UPDATE:
             self._on_room(stream, int.from_bytes(buffer[body:after], "big"))
-        if kind == wire.RST_STREAM or flags & wire.END_STREAM and kind in (wire.DATA, wire.HEADERS):
+        if kind == wire.RST_STREAM or (flags & wire.END_STREAM and kind in (wire.DATA, wire.HEADERS)):
             self.fail("the server ended a stream: are so many allowed?")
 
     def _on_data(self, stream: int, buffer: bytes, body: int, after: int) -> None:

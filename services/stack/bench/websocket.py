@@ -19,7 +19,8 @@ class WebSocket(asyncio.Protocol):
         path = dict(target.headers)[":path"]
         self._request = (
             f"GET {path} HTTP/1.1\r\nhost: {target.host}:{target.port}\r\nconnection: upgrade\r\n"
-            "upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: c2FtcGFuIGJlbmNobWFyaw==\r\n"
+            "upgrade: websocket\r\nsec-websocket-version: 13\r\n"
+            "sec-websocket-key: c2FtcGFuIGJlbmNobWFyaw==\r\n"
             f"authorization: Bearer {target.tokens[number % len(target.tokens)]}\r\n\r\n"
         ).encode()
         self._said = b""

@@ -22,7 +22,7 @@ _STATIC_ENTRIES = 61
 INITIAL_WINDOW, _HEADER_TABLE = 4, 4096
 _LARGE_WINDOW = 0x3FFF_FFFF
 
-# Where it stands in a body, each call puts a number of 16 hexadecimal digits that no other has: when it was sent.
+# In its place each call puts 16 hexadecimal digits that no other has: when it was sent.
 STAMP = b"################"
 
 Headers = Sequence[tuple[str, str]]
@@ -33,8 +33,8 @@ class Target:
     """One call to repeat. `body` is the whole message with gRPC's prefix; empty for a GET.
 
     Each connection signs in as another of `tokens`, and has another of `bodies` when there are any. `held`: a
-    stream that the client keeps open, and on which `messages` are sent, of each connection another. TLS when there is a `ca`; `server_name` is what the
-    certificate must prove. Paths are of PEM files.
+    stream that the client keeps open; of `messages` each connection sends another one over it. TLS when there
+    is a `ca`; `server_name` is what the certificate must prove. Paths are of PEM files.
     """
 
     name: str

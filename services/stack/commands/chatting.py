@@ -176,13 +176,21 @@ async def enter(session: Session, place: Door, name: str, display: str) -> None:
     except SignedOut:
         if place.production or place.own_password:
             raise
-        try:
+        with contextlib.suppress(ChatError):
             await session.register(display)
-        except ChatError as error:
-            if error.passing:
-                raise
-            hint = f"Give theirs in {PASSWORD}, or take another name."
-            raise StackError("chat", f"{name} is there and has another password", hint) from None
+            return
+        # Taken: meanwhile by another terminal, or long ago by somebody with another password.
+        await enter_again(session, name)
+
+
+async def enter_again(session: Session, name: str) -> None:
+    from services.client.errors import SignedOut
+
+    try:
+        await session.token()
+    except SignedOut:
+        hint = f"Give theirs in {PASSWORD}, or take another name."
+        raise StackError("chat", f"{name} is there and has another password", hint) from None
 
 
 async def account_of(place: Door, name: str) -> str:
