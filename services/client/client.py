@@ -108,6 +108,7 @@ class ChatClient:
         """
         if not self._streaming:
             self._streaming = True
+            self._outgoing.expect()
             self._tasks += [
                 asyncio.create_task(self._live.run()),
                 asyncio.create_task(self._acknowledge_now_and_then()),

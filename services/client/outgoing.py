@@ -48,8 +48,8 @@ class Outgoing:
 
     A message keeps its `client_message_id` through all tries, so the server keeps it once. Those that a lost
     connection left without an answer go first over the next one, in the order in which they were written.
-    `patience`: seconds without a stream after which calls are made instead. `answer_within`: seconds after
-    which a stream that does not answer is passed by.
+    Before `expect` each is a call of its own. `patience`: seconds without a stream until calls are made.
+    `answer_within`: seconds after which a stream that does not answer is passed by.
     """
 
     def __init__(self, unary: Unary, *, patience: float = 2.0, answer_within: float = 10.0) -> None:
@@ -59,6 +59,8 @@ class Outgoing:
         self._pending: dict[str, _Pending] = {}
         self._queue: deque[str] = deque()
         self._write: Write | None = None
+        self._expecting = False
+        self._down_since = 0.0
         self._changed = asyncio.Event()
         self._room = asyncio.Semaphore(_IN_FLIGHT)
         self._refs = itertools.count(1)
@@ -66,6 +68,8 @@ class Outgoing:
 
     async def send(self, send: frame_pb2.Send) -> message_pb2.Message:
         """The message as it was kept. Raises ChatError; after Unreachable the same may be sent again."""
+        if not self._expecting:
+            return await self._unary(send)
         async with self._room:
             ref = str(next(self._refs))
             pending = _Pending(send, asyncio.get_running_loop().create_future())
@@ -80,6 +84,11 @@ class Outgoing:
             finally:
                 self._pending.pop(ref, None)
 
+    def expect(self) -> None:
+        """There is going to be a stream."""
+        self._expecting = True
+        self._down_since = time.monotonic()
+
     def up(self, write: Write) -> None:
         """There is a stream: what has no answer goes over it, from the oldest on."""
         self._write = write
@@ -88,6 +97,8 @@ class Outgoing:
 
     def down(self) -> None:
         """The stream is gone, and with it the answers that were still to come."""
+        if self._write is not None:
+            self._down_since = time.monotonic()
         self._write = None
         self._queue = deque(self._pending)
         self._changed.set()
@@ -110,7 +121,7 @@ class Outgoing:
         """Sends one after another until it is cancelled."""
         while True:
             await self._something_to_do()
-            if self._write is None and not await self._stream_within(self._patience):
+            if self._write is None and not await self._stream_by(self._down_since + self._patience):
                 await self._call(self._queue.popleft())
                 continue
             await self._pace.turn()
@@ -127,8 +138,7 @@ class Outgoing:
             self._changed.clear()
             await self._changed.wait()
 
-    async def _stream_within(self, seconds: float) -> bool:
-        ends = time.monotonic() + seconds
+    async def _stream_by(self, ends: float) -> bool:
         while self._write is None:
             self._changed.clear()
             try:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from sampan.messaging.v1 import frame_pb2
 from services.client.talk import printable
 from services.stack.home import Home
 from services.stack.secrets import load_or_make
@@ -141,13 +142,11 @@ async def test_changes_of_messages_and_typing_are_shown(server: ChatServer, home
     await malee.until("* connected")
     (dialog,) = server.dialogs
     siti = next(account for name, (account, _) in server.accounts.items() if name == "demo.siti")
-    from sampan.messaging.v1 import frame_pb2
-
     typing = frame_pb2.Frame(typing=[frame_pb2.Typing(dialog_id=dialog, user_id=siti)])
     server.streams[0].frames.put_nowait(typing)
     await malee.until("* siti is writing")
     server.append(dialog, siti, reaction_added=frame_pb2.ReactionChanged(message_seq=1, emoji="👍"))
-    await malee.until("* siti 👍 message 2".replace("2", "1"))
+    await malee.until("* siti 👍 message 1")
     server.append(dialog, siti, message_deleted=frame_pb2.MessageDeleted(message_seq=1))
     await malee.until("* siti deleted message 1")
     await malee.type("/help")
@@ -190,11 +189,11 @@ async def test_a_terminal_keeps_what_is_being_typed(server: ChatServer, home: Pa
     await until("* connected")
     (dialog,) = server.dialogs
     siti = next(account for name, (account, _) in server.accounts.items() if name == "demo.siti")
-    os.write(ours, "half a lin".encode())
+    os.write(ours, b"half a lin")
     await until("> half a lin")
     server.say(dialog, siti, "\x1b[2Jhello")
     await until("siti: \ufffd[2Jhello\r\n\r\x1b[K> half a lin")
-    os.write(ours, "x\x7fe\r".encode())
+    os.write(ours, b"x\x7fe\r")
     await until("malee: half a line")
     assert server.texts(dialog)[-1] == "half a line"
     os.write(ours, b"\x04")

@@ -1,4 +1,4 @@
-"""The typed client against a server that drops, ends and forgets: nothing is lost, doubled or out of order."""
+"""The typed client against a server that drops, ends and forgets: nothing is lost, doubled, out of order."""
 
 from __future__ import annotations
 
@@ -224,6 +224,27 @@ async def test_a_send_is_repeated_until_its_outcome_is_known(server: ChatServer)
         await malee.client.send(dialog, "once")
         assert server.texts(dialog) == ["once"]
         assert server.unary_sends == 3
+
+
+async def test_without_a_stream_sends_do_not_wait_for_each_other(server: ChatServer) -> None:
+    dialog = await a_pair(server, "malee", "siti")
+    async with device(server, "malee", listening=False) as malee:
+        async with asyncio.timeout(2):
+            await asyncio.gather(*(malee.client.send(dialog, str(number)) for number in range(50)))
+        assert sorted(server.texts(dialog), key=int) == [str(number) for number in range(50)]
+
+
+async def test_while_no_stream_can_be_had_messages_go_call_by_call_in_order(server: ChatServer) -> None:
+    dialog = await a_pair(server, "malee", "siti")
+    async with device(server, "malee") as malee:
+        server.faults.refuse_streams = 1_000_000
+        server.drop()
+        texts = [str(number) for number in range(20)]
+        await asyncio.gather(*(malee.client.send(dialog, text) for text in texts))
+        assert server.texts(dialog) == texts
+        assert server.unary_sends == 20
+        server.faults.refuse_streams = 0
+        await malee.until_told(texts)
 
 
 async def test_a_full_queue_is_tried_again_and_a_refusal_is_told(server: ChatServer) -> None:

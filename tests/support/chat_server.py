@@ -144,7 +144,9 @@ class ChatServer(IdentityServiceServicer, MessagingServiceServicer):
 
     # Identity.
 
-    async def Register(self, request: identity.RegisterRequest, context: Context) -> identity.RegisterResponse:
+    async def Register(
+        self, request: identity.RegisterRequest, context: Context
+    ) -> identity.RegisterResponse:
         if request.username in self.accounts:
             await refuse(context, grpc.StatusCode.ALREADY_EXISTS, "USERNAME_TAKEN")
         self.accounts[request.username] = (str(uuid.uuid4()), request.password)

@@ -38,6 +38,7 @@ class Client(Connection):
         self._done = 0
         self.latencies: list[float] = []
         self.failures = 0
+        self.failed = 0
         self.sample = b""
 
     def start(self, in_flight: int) -> None:
@@ -99,6 +100,7 @@ class Client(Connection):
             self.latencies.append(time.perf_counter() - begun)
         else:
             self.failures += 1
+            self.failed += 1
         self._promising.discard(stream)
         self._done += 1
 
@@ -150,14 +152,17 @@ class Loader:
         """
         listeners = await self._listeners(listen, connections, streams)
         (pulse,) = await self._opened(send, 1, lambda number: Client(send, number))
-        tally, receivers, begun_with = self._tallies[listen.name], connections * streams, 0
-        base, running = tally.total, True
+        tally, receivers, sent = self._tallies[listen.name], connections * streams, 0
+        base, failed_before, running = tally.total, int(pulse.failed), True
+
+        def failed() -> int:
+            return int(pulse.failed) - failed_before
 
         def progress() -> None:
-            nonlocal begun_with
-            more = (tally.total - base) // receivers + outstanding - begun_with
+            nonlocal sent
+            more = (tally.total - base) // receivers + outstanding - sent
             if running and more > 0:
-                begun_with += more
+                sent += more
                 pulse.send(more)
 
         tally.progress = progress
@@ -169,7 +174,12 @@ class Loader:
         await asyncio.sleep(seconds)
         latencies, failures, took = tally.latencies, pulse.failures, time.perf_counter() - begun
         running = False
-        await self._drained(listen.name, base + begun_with * receivers, [*listeners, pulse])
+        await self._drained(
+            listen.name,
+            base + sent * receivers,
+            [*listeners, pulse],
+            lambda: failed() * receivers,
+        )
         return summary(latencies, failures, took), pulse.sample
 
     async def burst(
@@ -179,11 +189,13 @@ class Loader:
         talkers = await self._listeners(target, connections, 1)
         tally = self._tallies[target.name]
         tally.reset()
+        expected = tally.total
         begun = time.perf_counter()
         while time.perf_counter() - begun < seconds:
-            expected = tally.total + messages // connections * connections * receivers
+            each = messages // connections
             for talker in talkers:
-                talker.burst(messages // connections)
+                talker.burst(each)
+            expected += each * connections * receivers
             await self._drained(target.name, expected, talkers)
         failures = sum(talker.failures for talker in talkers)
         return summary(tally.latencies, failures, time.perf_counter() - begun), talkers[0].sample
@@ -214,9 +226,11 @@ class Loader:
                 raise LoadError(one.broken)
         return made
 
-    async def _drained(self, name: str, expected: int, connections: list[Any]) -> None:
+    async def _drained(
+        self, name: str, expected: int, connections: list[Any], lost: Callable[[], int] = int
+    ) -> None:
         ends = time.perf_counter() + PATIENCE
-        while (missing := expected - self._tallies[name].total) > 0:
+        while (missing := expected - lost() - self._tallies[name].total) > 0:
             broken = next((one.broken for one in connections if one.broken), "")
             if broken or time.perf_counter() > ends:
                 raise LoadError(broken or f"{missing} deliveries never came")

@@ -27,8 +27,8 @@ CHAT, POSTGRES, EDGE = "chat", "postgres", "envoy"
 WORDS = " Are you there? The boat leaves from the pier at half past six, bring the durian."
 # Messages of one connection that are not yet answered.
 PIPELINED = 8
-# Listeners by figure: connections, and streams on each.
-AUDIENCES = {"fanout_1": (1, 1), "fanout_100": (25, 4), "fanout_1000": (25, 40)}
+# Listeners by figure: people, each with a connection, and streams on each.
+AUDIENCES = {"fanout_1": (1, 1), "fanout_100": (5, 20), "fanout_1000": (25, 40)}
 AT_ONCE = 1_000
 STREAMS_PER_CONNECTION = 100
 MILLION = 1_000_000
@@ -43,14 +43,15 @@ class Cast:
 
     callers: People
     talkers: People
-    audience: People
     speaker: People
+    audiences: Mapping[str, People]
+    # Groups of the speaker and an audience.
+    halls: Mapping[str, str]
     # In the order of the people: dialogs of a caller or talker with somebody who has no stream, and of each
     # talker with the next one.
     caller_dialogs: tuple[str, ...]
     talker_dialogs: tuple[str, ...]
     ring_dialogs: tuple[str, ...]
-    hall: str
 
 
 def messaging(rig: Rig, effort: Effort, tell: Tell) -> list[Figure]:
@@ -81,21 +82,29 @@ def messaging(rig: Rig, effort: Effort, tell: Tell) -> list[Figure]:
 
 async def invite(rig: Rig) -> Cast:
     """Registers people and makes their dialogs."""
-    people = await asyncio.to_thread(rig.newcomers, PEOPLE + 25 + 2)
-    talkers, audience = some(people, 0, PEOPLE), some(people, PEOPLE, PEOPLE + 25)
-    speaker, silent = some(people, PEOPLE + 25, PEOPLE + 26), people.ids[-1]
+    listeners = sum(count for count, _ in AUDIENCES.values())
+    people = await asyncio.to_thread(rig.newcomers, PEOPLE + 2 + listeners)
+    talkers, speaker, silent = (
+        some(people, 0, PEOPLE),
+        some(people, PEOPLE, PEOPLE + 1),
+        people.ids[PEOPLE + 1],
+    )
+    audiences, first = {}, PEOPLE + 2
+    for name, (count, _) in AUDIENCES.items():
+        audiences[name] = some(people, first, first + count)
+        first += count
     async with rig.channel("messaging") as channel:
         make = Dialogs(channel)
         ring = [*talkers.ids[1:], talkers.ids[0]]
         return Cast(
             callers=rig.people,
             talkers=talkers,
-            audience=audience,
             speaker=speaker,
+            audiences=audiences,
+            halls={name: await make.group(speaker, one.ids) for name, one in audiences.items()},
             caller_dialogs=await make.each(rig.people, [silent] * PEOPLE),
             talker_dialogs=await make.each(talkers, [silent] * PEOPLE),
             ring_dialogs=await make.each(talkers, ring),
-            hall=await make.group(speaker, audience.ids),
         )
 
 
@@ -179,15 +188,14 @@ def connect_case(rig: Rig, cast: Cast, effort: Effort) -> Case:
 
 
 def fan_out_cases(rig: Rig, cast: Cast) -> list[Case]:
-    """One dialog, audiences of three sizes, and the bare server with the largest."""
+    """Audiences of three sizes, each in a dialog of its own, and the bare server with the largest."""
     listen, tick = rig.writes()
     sizes = AUDIENCES["fanout_1000"]
     cases = [fan_out_case(rig, "stream_writes", listen, tick, ("writes",), sizes)]
     for name, sizes in AUDIENCES.items():
         full = f"messaging.{name}"
-        hear = straight(rig, f"{full}.listen", SUBSCRIBE, grpc_message(b""), cast.audience)
-        say = straight(rig, f"{full}.send", SEND, unary_message(cast.hall), cast.speaker)
-        # Streams of one figure would hear what is said for another: they are closed after each round.
+        hear = straight(rig, f"{full}.listen", SUBSCRIBE, grpc_message(b""), cast.audiences[name])
+        say = straight(rig, f"{full}.send", SEND, unary_message(cast.halls[name]), cast.speaker)
         cases.append(fan_out_case(rig, full, hear, say, (CHAT, POSTGRES), sizes, limit="stream_writes"))
     return cases
 
@@ -206,7 +214,6 @@ def fan_out_case(
     connections, streams = sizes
 
     def load(seconds: float) -> Round:
-        rig.loader.hold("hold", listen, connections=connections, streams=streams)
         found, _ = rig.loader.round(
             "fan_out",
             {"listen": listen, "send": send},
@@ -215,7 +222,6 @@ def fan_out_case(
             streams=streams,
             outstanding=8 if connections * streams > 1 else 32,
         )
-        rig.loader.release(listen)
         return found
 
     return Case(name, send, servers, limit=limit, load=load)
@@ -244,7 +250,7 @@ def at_once(rig: Rig, cast: Cast, effort: Effort, tell: Tell) -> Figure:
 
 def idle_streams(rig: Rig, cast: Cast, effort: Effort, tell: Tell) -> list[Figure]:
     """Memory that an open stream takes in chat and in the edge while nothing happens."""
-    subscribe = rig.edge_target("messaging.idle", SUBSCRIBE, grpc_message(b""), cast.audience)
+    subscribe = rig.edge_target("messaging.idle", SUBSCRIBE, grpc_message(b""), cast.callers)
     figures = []
     for count in effort.idle_streams:
         tell(f"opens {count} streams through the edge")

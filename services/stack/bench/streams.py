@@ -1,7 +1,7 @@
 """Many long streams on a connection: listening, or sending over them. What comes is searched, not parsed.
 
-A message carries when it was sent: `@@bench:` and 16 hexadecimal digits begin its text, and `@@reply:` likewise
-the `ref` of a frame of Connect. Finding them in the bytes is all that an event costs here.
+A message carries when it was sent: `@@bench:` and 16 hexadecimal digits begin its text, and `@@reply:` the
+`ref` of a frame of Connect. Finding them in the bytes is all that an event costs here.
 """
 
 from __future__ import annotations
