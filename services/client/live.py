@@ -63,7 +63,7 @@ class LiveStream:
         self._order = Order() if strict else None
         self._timing = timing
         self._backoff = Backoff(timing.first_wait, timing.longest_wait)
-        self._frames: asyncio.Queue[frame_pb2.ConnectRequest] | None = None
+        self._frames: asyncio.Queue[frame_pb2.ConnectRequest | None] | None = None
         # An access token that was refused, and whether the position was; both until a frame comes.
         self._refused = ""
         self._anew = False
@@ -112,7 +112,7 @@ class LiveStream:
 
     async def _stream(self, token: str) -> None:
         """One stream, to its end. Always raises ChatError or OrderBroken."""
-        frames: asyncio.Queue[frame_pb2.ConnectRequest] = asyncio.Queue()
+        frames: asyncio.Queue[frame_pb2.ConnectRequest | None] = asyncio.Queue()
         hello = frame_pb2.Hello(resume=self._resume, device_id=self._device_id)
         frames.put_nowait(frame_pb2.ConnectRequest(hello=hello))
         if self._order is not None:
@@ -131,6 +131,8 @@ class LiveStream:
             self._frames = None
             self._outgoing.down()
             call.cancel()
+            # Ends the task in which gRPC reads requests.
+            frames.put_nowait(None)
 
     async def _next(self, call: Any) -> frame_pb2.Frame:
         try:
@@ -162,6 +164,8 @@ def _ended(end: frame_pb2.End) -> ChatError:
     return ChatError(end.reason, end.detail, retry_after)
 
 
-async def _taken(frames: asyncio.Queue[frame_pb2.ConnectRequest]) -> AsyncIterator[frame_pb2.ConnectRequest]:
-    while True:
-        yield await frames.get()
+async def _taken(
+    frames: asyncio.Queue[frame_pb2.ConnectRequest | None],
+) -> AsyncIterator[frame_pb2.ConnectRequest]:
+    while (frame := await frames.get()) is not None:
+        yield frame
