@@ -19,8 +19,8 @@ from services.mesh.settings import MeshSettings
 from services.stack.pki import Pki
 from tests.support import databases, doors
 from tests.support import stack as stacks
-from tests.support.clients import Clients
 from tests.support.chat import Recorder
+from tests.support.clients import Clients
 from tests.support.mesh import Minter, make_pki, serving
 from tests.support.stack import Stack
 

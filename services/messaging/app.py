@@ -16,7 +16,8 @@ from services.mesh.identity_client import IdentityClient
 from services.mesh.paging import PageTokens
 from services.mesh.settings import MeshSettings
 from services.mesh.vault import Vault
-from services.messaging.accounts_client import Accounts, AccountsClient
+from services.messaging.accounts_client import AccountsClient
+from services.messaging.acks import AckService
 from services.messaging.app_live import Live
 from services.messaging.channels import ChannelService, NoticeService
 from services.messaging.dialogs import DialogService
@@ -29,6 +30,7 @@ from services.messaging.reactions import ReactionService
 from services.messaging.receipts import ReceiptService
 from services.messaging.retention import Retention
 from services.messaging.servicer import MessagingServicer
+from services.messaging.servicer_acks import AckMethods
 from services.messaging.servicer_dialogs import DialogMethods
 from services.messaging.servicer_drafts import Drafts
 from services.messaging.servicer_internal import MessagingInternalServicer
@@ -85,7 +87,14 @@ async def build(
     )
     servicer = MessagingServicer(
         DialogMethods(
-            DialogService(database, accounts, publisher, tokens("dialogs"), idempotency),
+            DialogService(
+                database,
+                accounts,
+                publisher,
+                tokens("dialogs"),
+                idempotency,
+                most=settings.group_members,
+            ),
             MemberService(
                 database,
                 accounts,
@@ -98,6 +107,7 @@ async def build(
         ),
         written,
         PeopleMethods(people, idempotency),
+        AckMethods(AckService(database, live.keep, idempotency), idempotency),
         live.methods(written),
     )
     internal = MessagingInternalServicer(

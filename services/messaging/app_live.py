@@ -16,6 +16,7 @@ from services.mesh.policy import method_at
 from services.mesh.revocation import Revocations
 from services.mesh.settings import MeshSettings
 from services.mesh.vault import Vault
+from services.messaging.acks import Keep
 from services.messaging.live.acks import Acks
 from services.messaging.live.heads import Watch
 from services.messaging.live.history import History
@@ -82,6 +83,11 @@ class Live:
         if self._bus is not None:
             self._bus.hear(CHANGED, self._comings.hear)
         self.desk: Desk | None = None
+
+    @property
+    def keep(self) -> Keep:
+        """Keeps where a device is."""
+        return self._acks.keep
 
     def methods(self, writer: Writer) -> LiveMethods:
         """The RPCs; `writer` does what frames of clients stand for."""

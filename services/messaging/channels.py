@@ -1,4 +1,4 @@
-"""Use cases for other services: channels of workspaces, notices of what has happened. Transactions open here."""
+"""Use cases for other services: channels, notices of what has happened. Transactions open here."""
 
 from __future__ import annotations
 

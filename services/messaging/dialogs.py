@@ -17,7 +17,7 @@ from services.mesh.paging import DEFAULT_LIMIT, Page, PageTokens
 from services.messaging import events, log, repository, repository_people
 from services.messaging.accounts_client import Accounts
 from services.messaging.domain import SMALL, Dialog, Kind, Role, direct_key
-from services.messaging.errors import Blocked, DialogKind, DialogNotFound, wrong
+from services.messaging.errors import Blocked, DialogFull, DialogKind, DialogNotFound, wrong
 from services.messaging.publishing import LiveEvent, Publisher
 
 
@@ -100,18 +100,23 @@ class DialogService:
         publisher: Publisher,
         page_tokens: PageTokens,
         idempotency: Idempotency,
+        *,
+        most: int,
     ) -> None:
         self._database = database
         self._accounts = accounts
         self._publisher = publisher
         self._page_tokens = page_tokens
         self._idempotency = idempotency
+        self._most = most
 
     async def create(self, new: NewDialog, key: Key | None = None) -> tuple[Dialog, bool]:
-        """Begins a dialog; whether it was made now. Raises UserNotFound or Blocked.
+        """Begins a dialog; whether it was made now. Raises UserNotFound, DialogFull or Blocked.
 
         A repeated request is answered as the first one, with the dialog as it is now.
         """
+        if len(new.people) > self._most:
+            raise DialogFull
         if not await self._is_there(new):
             await self._accounts.require(new.others)
         dialog_id, live = uuid7(), list[LiveEvent]()

@@ -21,7 +21,7 @@ EDITED = frame_pb2.Event.MESSAGE_EDITED_FIELD_NUMBER
 class Change:
     """Something that happens in a dialog; its number and time come with the commit.
 
-    `kept` is what lies in the log, `shown` what is told live: they differ where a text must be able to vanish.
+    `kept` is what lies in the log, `shown` what is told live: they differ where a text may have to vanish.
     """
 
     actor_id: UUID

@@ -25,7 +25,7 @@ async def locked(connection: AsyncConnection, dialog_id: UUID) -> Row[Any]:
 
 
 async def entered(connection: AsyncConnection, dialog_id: UUID, user_id: UUID) -> tuple[Row[Any], Role]:
-    """The same for one of its members, and their role. Raises DialogNotFound, also when they are not in it."""
+    """The same for one of its members, and their role. Raises DialogNotFound, also for somebody else."""
     dialog = await locked(connection, dialog_id)
     mine = await repository.membership(connection, dialog_id, user_id)
     if mine is None:

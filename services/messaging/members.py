@@ -53,7 +53,7 @@ async def take_out(
 async def put_in(
     connection: AsyncConnection, dialog: Row[Any], actor: UUID, user_id: UUID, role: Role
 ) -> list[LiveEvent]:
-    """Puts somebody into a locked dialog. Who comes into a channel sees all of it, into a group what follows."""
+    """Puts somebody into a locked dialog. They see all of a channel, and of a group what follows."""
     live = await log.append(connection, dialog.id, [events.member_added(actor, user_id, role)], members=1)
     await repository.enter(
         connection,
@@ -135,7 +135,10 @@ class MemberService:
         return shown
 
     async def remove(self, actor: UUID, dialog_id: UUID, user_id: UUID, key: Key | None = None) -> None:
-        """Removes somebody from a group. Raises DialogNotFound, DialogKind, MemberNotFound, PermissionDenied."""
+        """Removes somebody from a group.
+
+        Raises DialogNotFound, DialogKind, PermissionDenied or MemberNotFound.
+        """
         async with self._database.transaction("remove_member") as connection:
             if await self._idempotency.claim(connection, key) is not None:
                 return

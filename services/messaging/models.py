@@ -137,8 +137,8 @@ changes = sa.Table(
     _id("actor_id"),
     # Number of the field of Event.change that it has.
     sa.Column("kind", sa.SmallInteger, nullable=False),
-    # The message that it is about. What an edited message says now is read there, never kept here: a text that
-    # is deleted must be gone.
+    # The message that it is about. What an edited message says now is read there, never kept here: a text
+    # that is deleted must be gone.
     _number("message_seq", null=True),
     # A serialized Event without dialog and number, and without the content of an edited message.
     sa.Column("payload", sa.LargeBinary, nullable=False),

@@ -28,7 +28,7 @@ _REFUSED: dict[int, type[SampanError]] = {
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """A message that is in the log. `message` is None when it was there before: it may have been changed since.
+    """A message that is in the log. `message` is None when it was there before, perhaps changed since.
 
     `dropped` says that only its id is left.
     """

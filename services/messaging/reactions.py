@@ -25,7 +25,10 @@ class ReactionService:
         self._most = most
 
     async def add(self, actor: UUID, where: MessageId, emoji: str, key: Key | None = None) -> Message:
-        """Puts an emoji under a message. Raises MessageNotFound, MessageDeleted, Blocked or TooManyReactions."""
+        """Puts an emoji under a message.
+
+        Raises MessageNotFound, MessageDeleted, Blocked or TooManyReactions.
+        """
         place = (where.dialog_id, where.seq)
         live: list[LiveEvent] = []
         async with self._database.transaction("add_reaction") as connection:

@@ -54,10 +54,12 @@ _CHANGE = text("""
 """)
 _ENTER = text(f"""
     INSERT INTO members (dialog_id, user_id, role, joined_seq, inviter, read_seq, read_no)
-    SELECT :dialog_id, u, :role, :joined_seq, :inviter, {_NEWEST}, :read_no FROM unnest(CAST(:users AS uuid[])) AS u
+    SELECT :dialog_id, u, :role, :joined_seq, :inviter, {_NEWEST}, :read_no
+    FROM unnest(CAST(:users AS uuid[])) AS u
     ON CONFLICT (dialog_id, user_id) DO UPDATE SET role = excluded.role, joined_seq = excluded.joined_seq,
         joined_at = now(), left_seq = NULL, inviter = excluded.inviter, muted = false,
-        read_seq = greatest(members.read_seq, excluded.read_seq), read_no = greatest(members.read_no, excluded.read_no)
+        read_seq = greatest(members.read_seq, excluded.read_seq),
+        read_no = greatest(members.read_no, excluded.read_no)
 """)  # noqa: S608 - made of constants
 _LEAVE = text("UPDATE members SET left_seq = :seq WHERE dialog_id = :dialog_id AND user_id = :user_id")
 _CLOSE_MEMBERS = text("""
@@ -67,7 +69,8 @@ _CLOSE = text("UPDATE dialogs SET closed_at = now(), member_count = 0 WHERE id =
 _ROLE = text("UPDATE members SET role = :role WHERE dialog_id = :dialog_id AND user_id = :user_id")
 _MUTE = text("UPDATE members SET muted = :muted WHERE dialog_id = :dialog_id AND user_id = :user_id")
 _DESCRIBE = text("""
-    UPDATE dialogs SET title = :title, description = :description, is_private = :is_private WHERE id = :dialog_id
+    UPDATE dialogs SET title = :title, description = :description, is_private = :is_private
+    WHERE id = :dialog_id
 """)
 _HEIR = text("""
     SELECT user_id FROM members WHERE dialog_id = :dialog_id AND left_seq IS NULL
@@ -83,12 +86,14 @@ _MINE = text("""
 """)
 _SHOWN = text(f"""
     SELECT d.id, d.kind, d.title, d.description, d.workspace_id, d.is_private, d.created_by,
-        d.created_at AS made_at, d.active_at, d.member_count, d.seq AS last_seq, d.first_seq, m.read_seq, m.muted, m.role,
+        d.created_at AS made_at, d.active_at, d.member_count, d.seq AS last_seq, d.first_seq, m.read_seq,
+        m.muted, m.role,
         {UNREAD} AS unread, {_MENTIONED} AS mentioned, newest.*
     FROM members m JOIN dialogs d ON d.id = m.dialog_id
     LEFT JOIN LATERAL (
         SELECT {COLUMNS} FROM messages x
-        WHERE x.dialog_id = d.id AND x.seq >= m.joined_seq AND x.deleted_at IS NULL ORDER BY x.seq DESC LIMIT 1
+        WHERE x.dialog_id = d.id AND x.seq >= m.joined_seq AND x.deleted_at IS NULL
+        ORDER BY x.seq DESC LIMIT 1
     ) AS newest ON true
     WHERE m.user_id = :user_id AND m.left_seq IS NULL AND m.dialog_id = ANY (CAST(:ids AS uuid[]))
 """)  # noqa: S608 - made of constants

@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sampan.messaging.v1 import frame_pb2, message_pb2
 from services.messaging.domain import SMALL, message_id
 from services.messaging.publishing import LiveEvent
+from services.messaging.repository import UNREAD
 
 
 class Reader(Protocol):
@@ -50,17 +51,13 @@ class Memberships:
     dialogs: tuple[Membership, ...]
 
 
-# The deleted ones among what is unread are few, and found by an index of their own.
-_MEMBERSHIPS = """
+_MEMBERSHIPS = f"""
 SELECT m.user_id, m.dialog_id, m.joined_seq, extract(epoch FROM m.joined_at)::float8 AS joined_at, m.read_seq,
     d.seq AS last_seq, extract(epoch FROM d.active_at)::float8 AS active_at, d.member_count,
-    d.message_no - greatest(m.read_no, d.dropped_no) - (
-        SELECT count(*) FROM messages x WHERE x.dialog_id = m.dialog_id AND x.deleted_at IS NOT NULL
-        AND x.message_no > m.read_no AND x.sender_id <> m.user_id
-    ) AS unread
+    {UNREAD} AS unread
 FROM members m JOIN dialogs d ON d.id = m.dialog_id
 WHERE m.user_id = ANY ($1::uuid[]) AND m.left_seq IS NULL AND d.closed_at IS NULL
-"""
+"""  # noqa: S608 - made of constants
 _NOW = "SELECT extract(epoch FROM clock_timestamp())::float8 AS now"
 
 _HEADS = "SELECT id, seq FROM dialogs WHERE id = ANY ($1::uuid[])"
@@ -164,7 +161,7 @@ class LiveRepository:
                     row["joined_seq"],
                     row["joined_at"],
                     row["read_seq"],
-                    max(row["unread"], 0),
+                    row["unread"],
                     row["last_seq"],
                     row["active_at"],
                     row["member_count"] <= SMALL,

@@ -14,13 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.messaging.domain import Edit, Message, Reaction
 
 # Of messages x; named so that they can stand next to columns of a dialog.
-COLUMNS = """x.dialog_id AS message_dialog, x.seq AS message_seq, x.sender_id, x.client_message_id, x.type, x.text,
-    x.attributes::text AS attributes, x.reply_to, x.thread_seq, x.reply_count, x.file_ids, x.mentions,
+COLUMNS = """x.dialog_id AS message_dialog, x.seq AS message_seq, x.sender_id, x.client_message_id, x.type,
+    x.text, x.attributes::text AS attributes, x.reply_to, x.thread_seq, x.reply_count, x.file_ids, x.mentions,
     x.created_at AS written_at, x.edited_at, x.deleted_at"""
 
 _ONE = text(f"""
     SELECT {COLUMNS}, x.message_no, m.role, d.kind
-    FROM messages x JOIN members m ON m.dialog_id = x.dialog_id AND m.user_id = :user_id AND m.left_seq IS NULL
+    FROM messages x
+    JOIN members m ON m.dialog_id = x.dialog_id AND m.user_id = :user_id AND m.left_seq IS NULL
     JOIN dialogs d ON d.id = x.dialog_id
     WHERE x.dialog_id = :dialog_id AND x.seq = :seq AND x.seq >= m.joined_seq
 """)  # noqa: S608 - made of constants
@@ -62,7 +63,7 @@ _KEPT = text("""
 _KEEP_EDIT = text("""
     INSERT INTO edits (dialog_id, seq, edit_no, text, replaced_at)
     SELECT x.dialog_id, x.seq,
-        1 + coalesce((SELECT max(e.edit_no) FROM edits e WHERE e.dialog_id = x.dialog_id AND e.seq = x.seq), 0),
+        1 + (SELECT count(*) FROM edits e WHERE e.dialog_id = x.dialog_id AND e.seq = x.seq),
         x.text, d.active_at
     FROM messages x JOIN dialogs d ON d.id = x.dialog_id WHERE x.dialog_id = :dialog_id AND x.seq = :seq
 """)
@@ -71,7 +72,8 @@ _EDIT = text("""
     FROM dialogs d WHERE x.dialog_id = :dialog_id AND x.seq = :seq AND d.id = x.dialog_id
 """)
 _UNCALL = text("""
-    DELETE FROM mentions WHERE dialog_id = :dialog_id AND seq = :seq AND user_id <> ALL (CAST(:mentions AS uuid[]))
+    DELETE FROM mentions
+    WHERE dialog_id = :dialog_id AND seq = :seq AND user_id <> ALL (CAST(:mentions AS uuid[]))
 """)
 _CALL = text("""
     INSERT INTO mentions (user_id, dialog_id, seq, message_no)
@@ -82,7 +84,8 @@ _EDITS = text("""
     ORDER BY edit_no DESC LIMIT :limit
 """)
 _DELETE = text("""
-    UPDATE messages x SET text = '', attributes = NULL, file_ids = NULL, mentions = NULL, deleted_at = d.active_at
+    UPDATE messages x SET text = '', attributes = NULL, file_ids = NULL, mentions = NULL,
+        deleted_at = d.active_at
     FROM dialogs d WHERE x.dialog_id = :dialog_id AND x.seq = :seq AND d.id = x.dialog_id
 """)
 _ERASE = text("SELECT erase_message(:dialog_id, :seq)")
@@ -170,7 +173,7 @@ async def page(
     thread: int | None,
     newest: bool,
 ) -> list[Message]:
-    """Messages with numbers between two, at most `limit`: the newest of them, or the oldest; in that order."""
+    """Messages with numbers between two, at most `limit`: the newest or the oldest first."""
     values: dict[str, object] = {"dialog_id": dialog_id, "after": after, "before": before, "limit": limit}
     if thread is not None:
         values["thread"] = thread

@@ -56,7 +56,8 @@ _REPORTED = text("""
     SELECT id FROM reports WHERE reporter_id = :reporter_id AND dialog_id = :dialog_id AND seq = :seq
 """)
 _REPORTS = """
-    SELECT id, dialog_id, seq, sender_id, reporter_id, category, comment, text, created_at FROM reports {before}
+    SELECT id, dialog_id, seq, sender_id, reporter_id, category, comment, text, created_at
+    FROM reports {before}
     ORDER BY id DESC LIMIT :limit
 """
 _REPORTS_FIRST = text(_REPORTS.format(before=""))

@@ -25,14 +25,15 @@ class Status(IntEnum):
 
 _POST = """
 SELECT status, seq, message_no, stamp, thread_seq, mentions FROM post_messages(
-    $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::text[],
-    $10::text[], $11::bytea[])
+    $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[],
+    $9::text[], $10::text[], $11::bytea[])
 """
 _FIND = """
-SELECT m.seq, m.message_no, (extract(epoch FROM m.created_at) * 1000000)::bigint AS stamp, m.thread_seq, m.mentions,
-    m.request_hash
+SELECT m.seq, m.message_no, (extract(epoch FROM m.created_at) * 1000000)::bigint AS stamp, m.thread_seq,
+    m.mentions, m.request_hash
 FROM unnest($1::uuid[], $2::uuid[], $3::text[]) WITH ORDINALITY AS g (dialog_id, sender_id, key, ord)
-LEFT JOIN messages m ON m.dialog_id = g.dialog_id AND m.sender_id = g.sender_id AND m.client_message_id = g.key
+LEFT JOIN messages m
+    ON m.dialog_id = g.dialog_id AND m.sender_id = g.sender_id AND m.client_message_id = g.key
 ORDER BY g.ord
 """
 

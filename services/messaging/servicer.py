@@ -8,6 +8,7 @@ from typing import Protocol
 from sampan.messaging.v1 import frame_pb2
 from sampan.messaging.v1 import messaging_service_pb2 as pb
 from services.mesh.call import Call
+from services.messaging.servicer_acks import AckMethods
 from services.messaging.servicer_dialogs import DialogMethods
 from services.messaging.servicer_messages import MessageMethods
 from services.messaging.servicer_people import PeopleMethods
@@ -24,16 +25,19 @@ class LiveMethods(Protocol):
         self, requests: AsyncIterator[frame_pb2.ConnectRequest], call: Call
     ) -> AsyncIterator[frame_pb2.Frame | bytes]: ...
 
-    async def AckEvents(self, request: pb.AckEventsRequest, call: Call) -> pb.AckEventsResponse: ...
-
 
 class MessagingServicer:
     """All methods; each is that of the part which has it."""
 
     def __init__(
-        self, dialogs: DialogMethods, messages: MessageMethods, people: PeopleMethods, live: LiveMethods
+        self,
+        dialogs: DialogMethods,
+        messages: MessageMethods,
+        people: PeopleMethods,
+        acks: AckMethods,
+        live: LiveMethods,
     ) -> None:
-        self._parts = (dialogs, messages, people, live)
+        self._parts = (dialogs, messages, people, acks, live)
 
     def __getattr__(self, name: str) -> object:
         for part in self._parts:

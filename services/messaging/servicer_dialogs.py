@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sampan.messaging.v1 import dialog_pb2, messaging_service_pb2 as pb
+from sampan.messaging.v1 import dialog_pb2
+from sampan.messaging.v1 import messaging_service_pb2 as pb
 from services.mesh.call import Call
 from services.mesh.idempotency import Idempotency
-from services.messaging import dialogs, servicer_shapes as shapes
+from services.messaging import dialogs
+from services.messaging import servicer_shapes as shapes
 from services.messaging.dialogs import DialogService
 from services.messaging.members import MemberService
 

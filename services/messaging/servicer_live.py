@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from uuid import UUID
 
 from sampan.messaging.v1 import frame_pb2
 from sampan.messaging.v1 import messaging_service_pb2 as pb
@@ -53,10 +52,6 @@ class LiveMethods:
             session.close()
             inbound.close()
             reader.cancel()
-
-    async def AckEvents(self, request: pb.AckEventsRequest, call: Call) -> pb.AckEventsResponse:
-        await self._desk.acks.keep(UUID(call.require_user().id), request.device_id, request.resume)
-        return pb.AckEventsResponse()
 
     async def _greet(self, reading: asyncio.Future[frame_pb2.ConnectRequest | None], call: Call) -> Session:
         """Waits a little for a hello, and opens the stream."""

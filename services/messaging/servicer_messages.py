@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sampan.messaging.v1 import message_pb2, messaging_service_pb2 as pb
+from sampan.messaging.v1 import message_pb2
+from sampan.messaging.v1 import messaging_service_pb2 as pb
 from services.mesh.call import Call
 from services.mesh.idempotency import Idempotency
-from services.messaging import events, servicer_shapes as shapes
+from services.messaging import events
+from services.messaging import servicer_shapes as shapes
 from services.messaging.domain import MessageId
 from services.messaging.errors import ReplyNotFound
 from services.messaging.messages import MessageService
@@ -110,7 +112,7 @@ class MessageMethods:
 
 
 def _thread(text: str, dialog_id: UUID) -> int | None:
-    """Number of a message of a dialog whose thread is meant. Raises ReplyNotFound for one that is elsewhere."""
+    """Number of a message whose thread is meant. Raises ReplyNotFound for one of another dialog."""
     if not text:
         return None
     found = MessageId.read(text)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sampan.messaging.v1 import dialog_pb2, messaging_service_pb2 as pb
+from sampan.messaging.v1 import dialog_pb2
+from sampan.messaging.v1 import messaging_service_pb2 as pb
 from services.mesh.call import Call
 from services.messaging import events
 from services.messaging.domain import (

@@ -13,6 +13,7 @@ from services.identity import app as _identity
 from services.mesh.app import App
 from services.mesh.policy import Access, Method, service_methods
 from services.mesh.settings import MeshSettings
+from services.messaging import app as _messaging
 from services.notification import app as _notification
 from services.profile import app as _profile
 from services.stack.pki import Pki
@@ -22,12 +23,14 @@ from tests.support.mesh import PROBE, Minter, channel_as, probe_app, serving, se
 
 SERVED = {
     "identity": "sampan.identity.v1.IdentityService",
+    "messaging": "sampan.messaging.v1.MessagingService",
     "notification": "sampan.notification.v1.NotificationInternalService",
     "profile": "sampan.profile.v1.ProfileService",
     "web": "sampan.web.v1.WebService",
     "probe": PROBE,
 }
 assert _identity
+assert _messaging
 assert _notification
 assert _profile
 MATRIX = [
@@ -71,6 +74,7 @@ async def addresses(
     identity: tuple[App, str],
     notification: tuple[App, str],
     profile: tuple[App, str],
+    messaging: tuple[App, str],
     pki: Pki,
     minter: Minter,
 ) -> AsyncIterator[dict[str, str]]:
@@ -81,6 +85,7 @@ async def addresses(
             "identity": identity[1],
             "notification": notification[1],
             "profile": profile[1],
+            "messaging": messaging[1],
             "web": web_address,
             "probe": probe_address,
         }
@@ -132,13 +137,14 @@ async def test_access(
     addresses: dict[str, str],
     identity: tuple[App, str],
     profile: tuple[App, str],
+    messaging: tuple[App, str],
     pki: Pki,
     minter: Minter,
 ) -> None:
     metadata = []
     if caller in {"user", "other_user", "admin"}:
-        # These two know a key of their own only; the others are asked with the key of the test.
-        apps = {"identity": identity[0], "profile": profile[0]}
+        # These know a key of their own only; the others are asked with the key of the test.
+        apps = {"identity": identity[0], "profile": profile[0], "messaging": messaging[0]}
         signer = Minter.of(apps[service]) if service in apps else minter
         token = signer.token(str(uuid.uuid4()), roles=["admin"] if caller == "admin" else None)
         metadata = [("authorization", f"Bearer {token}")]

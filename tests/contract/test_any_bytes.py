@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sampan.identity.v1 import identity_service_pb2 as _identity
+from sampan.messaging.v1 import messaging_internal_service_pb2 as _messaging_internal
+from sampan.messaging.v1 import messaging_service_pb2 as _messaging
 from sampan.notification.v1 import notification_internal_service_pb2 as _notification
 from sampan.profile.v1 import profile_service_pb2 as _profile
 from sampan.web.v1 import web_service_pb2 as _web
@@ -26,11 +28,20 @@ from tests.support.mesh import Minter, channel_as, serving, settings_of
 from tests.support.messages import requests
 
 assert _identity
+assert _messaging
+assert _messaging_internal
 assert _notification
 assert _profile
 assert _web
 METHODS = {
     "identity": service_methods("sampan.identity.v1.IdentityService"),
+    "messaging": {
+        name: method
+        for service in ("MessagingService", "MessagingInternalService")
+        for name, method in service_methods(f"sampan.messaging.v1.{service}").items()
+        # Streams have tests of their own.
+        if not method.server_streaming
+    },
     "notification": service_methods("sampan.notification.v1.NotificationInternalService"),
     "profile": service_methods("sampan.profile.v1.ProfileService"),
     "web": service_methods("sampan.web.v1.WebService"),
@@ -50,7 +61,11 @@ def caller_of(method: Method) -> str:
 
 @pytest.fixture(scope="module")
 async def channels(
-    identity: tuple[App, str], notification: tuple[App, str], profile: tuple[App, str], pki: Pki
+    identity: tuple[App, str],
+    notification: tuple[App, str],
+    profile: tuple[App, str],
+    messaging: tuple[App, str],
+    pki: Pki,
 ) -> AsyncIterator[dict[tuple[str, str], grpc.aio.Channel]]:
     """Channels by service and by who calls."""
     mesh = MeshSettings(rate_limit_scale=1_000_000)
@@ -60,6 +75,7 @@ async def channels(
             "identity": identity[1],
             "notification": notification[1],
             "profile": profile[1],
+            "messaging": messaging[1],
             "web": web_address,
         }
         yield {
@@ -85,11 +101,13 @@ async def test_any_bytes(
     channels: dict[tuple[str, str], grpc.aio.Channel],
     identity: tuple[App, str],
     profile: tuple[App, str],
+    messaging: tuple[App, str],
 ) -> None:
     raw = data.draw(requests(method.request))
     metadata = []
     if method.access is not Access.PUBLIC:
-        signer = Minter.of(profile[0] if service == "profile" else identity[0])
+        apps = {"profile": profile[0], "messaging": messaging[0]}
+        signer = Minter.of(apps.get(service, identity[0]))
         roles = ["admin"] if method.access is Access.ADMIN else None
         metadata = [("authorization", f"Bearer {signer.token(str(uuid.uuid4()), roles=roles)}")]
     try:

@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,21 +25,13 @@ from services.mesh.idempotency import Sweeper
 from services.mesh.settings import MeshSettings
 from services.stack.pki import Pki
 from tests.support import faults
-from tests.support.databases import Clone, identity_app, profile_app
+from tests.support.chat import Talkers, talkers
+from tests.support.databases import Clone, identity_app, messaging_app, profile_app
 from tests.support.errors import reason
 from tests.support.mailbox import Mailbox
 from tests.support.mesh import Minter, channel_as, serving
-from tests.support.mutations import (
-    MUTATIONS,
-    OWN_IDS,
-    PASSWORD,
-    SIGNED_IN,
-    Mutation,
-    World,
-    name,
-    phone,
-    registered,
-)
+from tests.support.mutation import Mutation, World
+from tests.support.mutations import MUTATIONS, OWN_IDS, PASSWORD, SIGNED_IN, name, phone, registered
 from tests.support.proxy import Cut, Proxy, proxy_before
 
 
@@ -55,13 +48,32 @@ def through(proxy: Proxy, clone: Clone) -> Clone:
     return replace(clone, runtime_url=proxy.url(clone.runtime_url) + "?prepared_statement_cache_size=0")
 
 
+@asynccontextmanager
+async def people_behind(
+    proxy: Proxy, clone: Clone, identity: str, minter: Minter, accounts: Clone, pki: Pki
+) -> AsyncIterator[Talkers]:
+    """People whose messaging reaches PostgreSQL through the proxy."""
+    mesh = MeshSettings(rate_limit_scale=10_000, peers={"identity": [identity]})
+    url = proxy.url(clone.runtime_url)
+    app = await messaging_app(clone, pki, mesh, minter, database_url=url)
+    async with (
+        serving(app, mesh) as address,
+        channel_as("edge", address, "messaging", pki) as edge,
+        talkers(edge, edge, minter, accounts.owner_url) as people,
+    ):
+        yield people
+
+
 @pytest.fixture(scope="module")
 async def behind(
-    identity_database: Clone, profile_database: Clone, notification: tuple[App, str], pki: Pki
+    identity_database: Clone,
+    profile_database: Clone,
+    messaging_database: Clone,
+    notification: tuple[App, str],
+    pki: Pki,
 ) -> AsyncIterator[Behind]:
-    mesh = MeshSettings(
-        rate_limit_scale=10_000, peers={"notification": [notification[1]], "identity": ["127.0.0.1:1"]}
-    )
+    peers = {"notification": [notification[1]], "identity": ["127.0.0.1:1"]}
+    mesh = MeshSettings(rate_limit_scale=10_000, peers=peers)
     minter = Minter()
     async with proxy_before(identity_database.runtime_url) as proxy:
         identity = await identity_app(through(proxy, identity_database), pki, mesh)
@@ -72,14 +84,20 @@ async def behind(
             channel_as("edge", identity_address, "identity", pki) as to_identity,
             channel_as("edge", profile_address, "profile", pki) as to_profile,
             channel_as("operator", notification[1], "notification", pki) as to_notification,
+            people_behind(
+                proxy, messaging_database, identity_address, minter, identity_database, pki
+            ) as people,
         ):
-            owners = [await asyncpg.connect(one.owner_url) for one in (identity_database, profile_database)]
+            databases = (identity_database, profile_database, messaging_database)
+            owners = [await asyncpg.connect(one.owner_url) for one in databases]
             world = World(
                 IdentityServiceStub(to_identity),
                 ProfileServiceStub(to_profile),
                 minter,
-                *owners,
+                *owners[:2],
                 Mailbox(to_notification),
+                people,
+                owners[2],
             )
             yield Behind(world, proxy)
             for owner in owners:
@@ -136,7 +154,7 @@ async def test_other_input_under_the_same_id_is_refused_and_has_no_effect(mutati
     assert mutation.other is not None
     before, request_id = await mutation.count(), new_id()
     await mutation.send(request_id)
-    assert await reason(mutation.other(request_id)) == "REQUEST_ID_REUSED"
+    assert await reason(mutation.other(request_id)) == mutation.refusal
     assert await mutation.count() == mutation.after(before)
 
 
@@ -148,13 +166,21 @@ async def test_the_same_id_of_somebody_else_is_another_request(mutation: Mutatio
     assert await reason(mutation.elsewhere(request_id)) == ""
 
 
+# One statement of many callers, which finds out by itself what became of it: see test_messaging_faults.
+@pytest.mark.parametrize(
+    "mutation", [one for one in MUTATIONS if one != "MessagingService/SendMessage"], indirect=True
+)
 @pytest.mark.parametrize("answered", [False, True], ids=["before", "after"])
 async def test_a_connection_cut_at_the_commit_leaves_one_effect_after_a_retry(
     mutation: Mutation, behind: Behind, request: pytest.FixtureRequest, *, answered: bool
 ) -> None:
     before, request_id = await mutation.count(), new_id()
-    refreshes = "RefreshToken" in request.node.name
-    begins = b"UPDATE sessions" if refreshes else b"INSERT INTO idempotency"
+    begins = b"INSERT INTO idempotency"
+    if "RefreshToken" in request.node.name:
+        begins = b"UPDATE sessions"
+    elif "Messaging" in request.node.name:
+        # Its statements are prepared: only values are said each time.
+        begins = uuid.UUID(request_id).bytes
     behind.proxy.cut_when = cut = Cut((begins, b"COMMIT"), answered)
     assert await reason(mutation.send(request_id)) == "OUTCOME_UNKNOWN"
     assert cut.done == 1

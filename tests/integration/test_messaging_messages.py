@@ -191,7 +191,8 @@ async def test_an_edit_keeps_what_was_said_and_tells_it_live_but_not_in_the_log(
     dialog_id = uuid.UUID(dialog.id)
     left = await messaging_owner.fetch(
         "SELECT payload::text FROM changes WHERE dialog_id = $1 UNION ALL "
-        "SELECT text FROM edits WHERE dialog_id = $1 UNION ALL SELECT text FROM messages WHERE dialog_id = $1",
+        "SELECT text FROM edits WHERE dialog_id = $1 UNION ALL "
+        "SELECT text FROM messages WHERE dialog_id = $1",
         dialog_id,
     )
     assert b"a secret".hex() not in str(left)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -65,6 +66,16 @@ class NatsServer:
             return await liveness.nats("127.0.0.1", self.port)
 
         await until(answers, wanted=True, within=10)
+
+    async def freeze(self) -> None:
+        """Takes connections and answers nothing: worse than being gone."""
+        if self._process:
+            self._process.send_signal(signal.SIGSTOP)
+
+    async def thaw(self) -> None:
+        """Goes on."""
+        if self._process:
+            self._process.send_signal(signal.SIGCONT)
 
     async def kill(self) -> None:
         """kill -9."""

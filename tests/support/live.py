@@ -13,7 +13,8 @@ from typing import Any
 import asyncpg
 import grpc
 
-from sampan.messaging.v1 import frame_pb2, messaging_service_pb2 as pb
+from sampan.messaging.v1 import frame_pb2
+from sampan.messaging.v1 import messaging_service_pb2 as pb
 from sampan.messaging.v1.messaging_service_pb2_grpc import MessagingServiceStub
 from services.mesh.app import App
 from services.mesh.settings import MeshSettings
@@ -119,7 +120,9 @@ class Device:
 
 
 class Talk(Device):
-    """A device that speaks over its stream, too: Connect."""
+    """A device that speaks over its stream, too: Connect. With a `channel` it may send bytes of any kind."""
+
+    channel: grpc.aio.Channel | None = None
 
     def say(self, frame: frame_pb2.ConnectRequest) -> None:
         """Sends a frame."""
@@ -132,15 +135,21 @@ class Talk(Device):
     def open(self) -> Talk:
         """Begins to follow by Connect."""
         self._outgoing: asyncio.Queue[Any] = asyncio.Queue()
-        self._call = self.stub.Connect(self._words(), metadata=self.metadata)
+        connect = self.stub.Connect
+        if self.channel is not None:
+            # Bytes that no client of ours would send.
+            connect = self.channel.stream_stream(
+                "/sampan.messaging.v1.MessagingService/Connect",
+                request_serializer=_raw,
+                response_deserializer=frame_pb2.Frame.FromString,
+            )
+        self._call = connect(self._words(), metadata=self.metadata)
         self._task = asyncio.create_task(self._follow(self._call))
         return self
 
     def greet(self) -> Talk:
         """Says where it is and who."""
-        self.say(
-            frame_pb2.ConnectRequest(hello=frame_pb2.Hello(resume=self.resume, device_id=self.name))
-        )
+        self.say(frame_pb2.ConnectRequest(hello=frame_pb2.Hello(resume=self.resume, device_id=self.name)))
         return self
 
     async def _words(self) -> AsyncIterator[frame_pb2.ConnectRequest]:
@@ -159,6 +168,10 @@ class Talk(Device):
         return found[0]
 
 
+def _raw(frame: Any) -> bytes:
+    return frame if isinstance(frame, bytes) else frame.SerializeToString()
+
+
 @dataclass
 class Replica:
     """One process of messaging, in the test's own."""
@@ -166,11 +179,22 @@ class Replica:
     app: App
     running: Running
     stub: MessagingServiceStub
+    channel: grpc.aio.Channel
+
+    @property
+    def live(self) -> Any:
+        """Its live delivery, to look at."""
+        return self.app.drain.__self__  # type: ignore[attr-defined]
 
     @property
     def hub(self) -> Any:
-        """Its middle, to look at."""
-        return self.app.drain.__self__.hub  # type: ignore[attr-defined]
+        """The middle of that."""
+        return self.live.hub
+
+    @property
+    def desk(self) -> Any:
+        """Where frames of clients are taken."""
+        return self.live.desk
 
 
 class Chat:
@@ -197,11 +221,24 @@ class Chat:
         self._devices.append(device)
         return device.open()
 
-    def talk(self, who: Talker, replica: int = 0, *, token: str = "", **more: Any) -> Talk:
+    def talk(self, who: Talker, replica: int = 0, *, token: str = "", raw: bool = False, **more: Any) -> Talk:
         """One that follows and speaks by Connect."""
         device = Talk(self.replicas[replica].stub, token or who.token, **more)
+        device.channel = self.replicas[replica].channel if raw else None
         self._devices.append(device)
         return device.open()
+
+    def at(self, replica: int, who: Talker) -> Talker:
+        """Somebody, as they call another replica."""
+        return Talker(self.replicas[replica].stub, who.id, who.token)
+
+    async def hears(self, wanted: bool) -> None:
+        """Waits until all replicas can tell each other something, or none can."""
+
+        async def ask() -> set[bool]:
+            return {not replica.live._link.is_away for replica in self.replicas}
+
+        await until(ask, {wanted}, within=15)
 
     async def close(self) -> None:
         """Ends all devices."""
@@ -219,11 +256,12 @@ async def chat(
     pki: Pki,
     nats: NatsServer | None,
     replicas: int = 2,
+    peers: dict[str, list[str]] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Chat]:
     """Messaging, as many times as wanted, behind the production chain."""
     minter = Minter()
-    mesh = MeshSettings(rate_limit_scale=10_000, peers={"identity": [identity[1]]})
+    mesh = MeshSettings(rate_limit_scale=10_000, peers={"identity": [identity[1]], **(peers or {})})
     if nats is not None:
         settings["nats_url"] = nats.url("messaging")
     accounts = await asyncpg.connect(accounts_url)
@@ -238,7 +276,7 @@ async def chat(
             channel = await stack.enter_async_context(
                 channel_as("edge", running.server.address, "messaging", pki)
             )
-            made.append(Replica(app, running, MessagingServiceStub(channel)))
+            made.append(Replica(app, running, MessagingServiceStub(channel), channel))
         found = Chat(made, minter, accounts)
         stack.push_async_callback(found.close)
         yield found

@@ -4,64 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any
-
-import asyncpg
-from google.protobuf.message import Message
 
 from sampan.identity.v1 import identity_service_pb2 as pb
 from sampan.profile.v1 import profile_service_pb2 as profiles
-from tests.support.mailbox import Mailbox
-from tests.support.mesh import Minter
+from tests.support.mutation import Mutation, World, sender
+from tests.support.mutations_messaging import MESSAGING
 
 PASSWORD = "a good password"
-
-Send = Callable[[str], Awaitable[Message]]
-
-
-@dataclass(frozen=True)
-class World:
-    """Identity and profile, their databases as their owners see them, and what people were sent."""
-
-    identity: Any
-    profile: Any
-    minter: Minter
-    identity_owner: asyncpg.Connection
-    profile_owner: asyncpg.Connection
-    mailbox: Mailbox
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """A request that can be sent under any `request_id`.
-
-    `other` is another request of the same person, `elsewhere` one of somebody else; None where there is none.
-    `effects` maps what is counted in the database to by how much it changes.
-    """
-
-    send: Send
-    owner: asyncpg.Connection
-    effects: dict[str, int]
-    other: Send | None = None
-    elsewhere: Send | None = None
-    # How many messages were sent.
-    messages: Callable[[], Awaitable[int]] | None = None
-
-    async def count(self) -> dict[str, int]:
-        """What is in the database now."""
-        found = {what: await self.owner.fetchval(f"SELECT {what}") or 0 for what in self.effects}
-        if self.messages is not None:
-            found["messages"] = await self.messages()
-        return found
-
-    def after(self, before: dict[str, int]) -> dict[str, int]:
-        """What must be there after the effect, once."""
-        wanted = {what: before[what] + change for what, change in self.effects.items()}
-        if self.messages is not None:
-            wanted["messages"] = before["messages"] + 1
-        return wanted
-
 
 ACCOUNTS = "(SELECT count(*) FROM accounts)"
 SESSIONS = "(SELECT count(*) FROM sessions)"
@@ -83,20 +32,6 @@ def phone() -> str:
 
 def email() -> str:
     return f"{secrets.token_hex(6)}@example.com"
-
-
-def sender(method: Any, request: Message, token: str = "") -> Send:
-    """Sends a request under a given id."""
-    metadata = [("authorization", f"Bearer {token}")] if token else []
-
-    async def send(request_id: str) -> Message:
-        copy = type(request)()
-        copy.CopyFrom(request)
-        copy.request_id = request_id  # type: ignore[attr-defined]
-        answer: Message = await method(copy, metadata=metadata)
-        return answer
-
-    return send
 
 
 async def registered(world: World, **more: str) -> pb.RegisterResponse:
@@ -331,6 +266,7 @@ MUTATIONS: dict[str, Callable[[World], Awaitable[Mutation]]] = {
     "ProfileService/CreateProfile": create_profile,
     "ProfileService/UpdateProfile": update_profile,
     "ProfileService/DeleteProfile": delete_profile,
+    **MESSAGING,
 }
 
 # Those of people who are signed in, so that their ids are theirs.
@@ -341,6 +277,7 @@ SIGNED_IN = (
     "ProfileService/CreateProfile",
     "ProfileService/UpdateProfile",
     "ProfileService/DeleteProfile",
+    *MESSAGING,
 )
 # What a request may be repeated with is said in it, and its `request_id` belongs to that.
 OWN_IDS = ("IdentityService/RefreshToken",)

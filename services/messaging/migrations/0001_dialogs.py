@@ -169,25 +169,32 @@ TABLES = (
     """,
 )
 
-# What the running role may do. The log is append-only for it: what is deleted goes by the two functions below.
+# What the running role may do. The log is append-only for it: what is deleted goes by the functions below.
 RIGHTS = (
     "GRANT SELECT, INSERT ON dialogs, members, messages, changes, edits, reports TO messaging",
     "GRANT SELECT, INSERT, DELETE ON reactions, mentions, blocks TO messaging",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON devices TO messaging",
     "GRANT SELECT ON spent_ids TO messaging",
-    "GRANT UPDATE (title, description, is_private, seq, message_no, member_count, active_at, closed_at) "
-    "ON dialogs TO messaging",
-    "GRANT UPDATE (role, joined_seq, joined_at, left_seq, read_seq, read_no, muted, inviter) "
-    "ON members TO messaging",
-    "GRANT UPDATE (text, attributes, file_ids, mentions, reply_count, edited_at, deleted_at) "
-    "ON messages TO messaging",
+    """
+    GRANT UPDATE (title, description, is_private, seq, message_no, member_count, active_at, closed_at)
+    ON dialogs TO messaging
+    """,
+    """
+    GRANT UPDATE (role, joined_seq, joined_at, left_seq, read_seq, read_no, muted, inviter)
+    ON members TO messaging
+    """,
+    """
+    GRANT UPDATE (text, attributes, file_ids, mentions, reply_count, edited_at, deleted_at)
+    ON messages TO messaging
+    """,
 )
 
-# Writes a batch of messages in one round trip. Each statement of it sees what was committed before it began, so
-# what is checked after the locks were had is true until the commit.
+# Writes a batch of messages in one round trip. Each statement of it sees what was committed before it began,
+# so what is checked after the locks were had is true until the commit.
 #
-# Status: 0 written, 1 there already, 2 its id was used for another message, 3 there but dropped by age, 4 no such
-# dialog for this sender, 5 blocked, 6 what it answers is not there. `seq` is that of the message for 0, 1 and 3.
+# Status: 0 written, 1 there already, 2 its id was used for another message, 3 there but dropped by age, 4 no
+# such dialog for this sender, 5 blocked, 6 what it answers is not there. For 0, 1 and 3 `seq` is that of the
+# message.
 #
 # Its plan is made once for a connection, perhaps while tables are empty: so it may use nothing but indexes.
 POST_MESSAGES = """
@@ -208,8 +215,8 @@ BEGIN
     v_now := clock_timestamp();
     RETURN QUERY
     WITH given AS MATERIALIZED (
-        SELECT * FROM unnest(p_dialogs, p_senders, p_keys, p_types, p_texts, p_attributes, p_replies, p_threads,
-            p_files, p_mentions, p_hashes) WITH ORDINALITY
+        SELECT * FROM unnest(p_dialogs, p_senders, p_keys, p_types, p_texts, p_attributes, p_replies,
+            p_threads, p_files, p_mentions, p_hashes) WITH ORDINALITY
         AS g (dialog_id, sender_id, key, type, body, attributes, reply_to, thread, files, mentions, hash, ord)
     ), checked AS MATERIALIZED (
         SELECT g.*, d.seq AS last_seq, d.message_no AS last_no, greatest(d.active_at, v_now) AS at,
@@ -241,7 +248,8 @@ BEGIN
         LEFT JOIN messages root ON root.dialog_id = g.dialog_id AND root.seq = g.thread
             AND root.seq >= m.joined_seq
     ), numbered AS MATERIALIZED (
-        SELECT c.*, c.last_seq + row_number() OVER of_dialog AS seq, c.last_no + row_number() OVER of_dialog AS no,
+        SELECT c.*, c.last_seq + row_number() OVER of_dialog AS seq,
+            c.last_no + row_number() OVER of_dialog AS no,
             CASE WHEN c.mentions IS NOT NULL THEN (
                 SELECT array_agg(u.id ORDER BY u.place)
                 FROM unnest(c.mentions::uuid[]) WITH ORDINALITY AS u (id, place)
@@ -250,10 +258,10 @@ BEGIN
             ) END AS called
         FROM checked c WHERE c.status = 0 WINDOW of_dialog AS (PARTITION BY c.dialog_id ORDER BY c.ord)
     ), written AS (
-        INSERT INTO messages (dialog_id, seq, message_no, sender_id, client_message_id, type, text, attributes,
-            reply_to, thread_seq, file_ids, mentions, request_hash, created_at)
-        SELECT n.dialog_id, n.seq, n.no, n.sender_id, n.key, n.type, n.body, n.attributes::jsonb, n.reply_to, n.root,
-            n.files::uuid[], n.called, n.hash, n.at
+        INSERT INTO messages (dialog_id, seq, message_no, sender_id, client_message_id, type, text,
+            attributes, reply_to, thread_seq, file_ids, mentions, request_hash, created_at)
+        SELECT n.dialog_id, n.seq, n.no, n.sender_id, n.key, n.type, n.body,
+            n.attributes::jsonb, n.reply_to, n.root, n.files::uuid[], n.called, n.hash, n.at
         FROM numbered n
     ), moved AS (
         UPDATE dialogs d SET seq = n.seq, message_no = n.no, active_at = n.at
@@ -299,8 +307,9 @@ BEGIN
 END $$
 """
 
-# Drops events that are older than some days, in some dialogs that come after one by id; of each at most so many,
-# and never its newest. Stamps of a dialog never go back, so what is old comes first. Who writes is not waited for.
+# Drops events that are older than some days, in some dialogs that come after one by id; of each at most so
+# many, and never its newest. Stamps of a dialog never go back, so what is old comes first. A dialog in which
+# somebody is just writing is left for the next time.
 DROP_EXPIRED = """
 CREATE FUNCTION drop_expired(p_after uuid, p_days integer, p_dialogs integer, p_events integer)
 RETURNS TABLE (last_id uuid, looked integer, dropped bigint)
@@ -349,13 +358,7 @@ BEGIN
 END $$
 """
 
-FUNCTIONS = {
-    "post_messages(uuid[], uuid[], text[], text[], text[], text[], bigint[], bigint[], text[], text[], bytea[])": (
-        POST_MESSAGES
-    ),
-    "erase_message(uuid, bigint)": ERASE_MESSAGE,
-    "drop_expired(uuid, integer, integer, integer)": DROP_EXPIRED,
-}
+FUNCTIONS = {"post_messages": POST_MESSAGES, "erase_message": ERASE_MESSAGE, "drop_expired": DROP_EXPIRED}
 
 
 def upgrade() -> None:
