@@ -159,13 +159,16 @@ class MemberService:
         self._tell_left(dialog_id, user_id, live)
 
     async def leave(self, actor: UUID, dialog_id: UUID, key: Key | None = None) -> None:
-        """Leaves a group or channel. Raises DialogNotFound or DialogKind."""
+        """Leaves a group. Raises DialogNotFound or DialogKind."""
         async with self._database.transaction("leave_dialog") as connection:
             if await self._idempotency.claim(connection, key) is not None:
                 return
             dialog, role = await log.entered(connection, dialog_id, actor)
             if dialog.kind == Kind.DIRECT:
                 raise DialogKind("a direct dialog cannot be left")
+            if dialog.kind == Kind.CHANNEL:
+                # The workspace says who is in its channels, and must know.
+                raise DialogKind("leave a channel by its workspace")
             live = await take_out(connection, dialog_id, actor, actor, role)
         self._tell_left(dialog_id, actor, live)
 

@@ -6,6 +6,7 @@ import typer
 
 from services.stack.commands import (
     benchmark,
+    chatting,
     checking,
     data,
     delivery,
@@ -46,6 +47,7 @@ for command in (
     benchmark.bench,
     lifecycle.reset,
     seeding.seed,
+    chatting.chat,
     checking.doctor,
     keeping.backup,
     keeping.restore,

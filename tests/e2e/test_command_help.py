@@ -8,6 +8,7 @@ from tests.support.stack import Stack
 
 COMMANDS = (
     "backup",
+    "chat",
     "doctor",
     "infra",
     "infra down",

@@ -347,8 +347,8 @@ MUTATIONS: dict[str, Callable[[World], Awaitable[Mutation]]] = {
     **MESSAGING,
     **WORKSPACE,
 }
-# What is in no transaction with a claim: SetPresence changes nothing in a database, a notice is told from others
-# by its `client_message_id`. test_presence.py and test_messaging_people.py count their effects.
+# What has no claim in a transaction: SetPresence changes nothing in a database, and a notice is known by its
+# `client_message_id`. test_presence.py and test_messaging_people.py count their effects.
 ELSEWHERE = ("PresenceService/SetPresence", "MessagingInternalService/PostNotice")
 
 # Those of people who are signed in, so that their ids are theirs.

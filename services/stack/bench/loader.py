@@ -11,78 +11,55 @@ import json
 import ssl
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any
 
 import uvloop
 
 from services.stack.bench import wire
+from services.stack.bench.connection import PATIENCE, Connection, LoadError, context
 from services.stack.bench.statistics import Round, summary
+from services.stack.bench.streams import Listener, Talker, Tally
+from services.stack.bench.websocket import WebSocket
 from services.stack.bench.wire import Request, Target
 
-# Seconds in which a connection must stand, and in which calls in flight must end.
-PATIENCE = 10.0
 
-
-class LoadError(Exception):
-    """The other side broke the connection or the protocol."""
-
-
-class Client(asyncio.Protocol):
+class Client(Connection):
     """One HTTP/2 connection that repeats one call, as often at once as `start` says."""
 
     def __init__(self, target: Target, number: int) -> None:
-        self._request = Request(wire.headers_of(target, number), target.body)
-        self._size = len(target.body)
-        self._rest = b""
+        super().__init__()
+        self._request = Request(wire.headers_of(target, number), wire.body_of(target, number))
         self._next_stream = 1
-        self._window = 65_535
         self._begun: dict[int, float] = {}
         self._promising: set[int] = set()
         self._running = False
-        self._transport: asyncio.Transport
+        self._done = 0
         self.latencies: list[float] = []
         self.failures = 0
+        self.failed = 0
         self.sample = b""
-        self.broken: str = ""
-        self.idle = asyncio.Event()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Says hello."""
-        # uvloop's own type, which is no subclass of asyncio's.
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.write(wire.opening())
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody waits any longer."""
-        self.broken = self.broken or str(exc or "the server closed the connection")
-        self.idle.set()
 
     def start(self, in_flight: int) -> None:
         """Keeps that many calls in flight until `stop`."""
         self._running = True
         self.idle.clear()
-        self._send(in_flight)
+        self.send(in_flight)
 
-    async def stop(self) -> None:
-        """Sends no more and waits for what is in flight."""
+    def stop_sending(self) -> None:
+        """Sends no more."""
         self._running = False
-        if self._begun:
-            async with asyncio.timeout(PATIENCE):
-                await self.idle.wait()
-        if self.broken:
-            raise LoadError(self.broken)
+        if not self._begun:
+            self.idle.set()
 
     def reset(self) -> None:
         """Forgets what was counted."""
         self.latencies = []
         self.failures = 0
 
-    def close(self) -> None:
-        """Ends the connection."""
-        self._transport.close()
-
-    def _send(self, count: int) -> None:
+    def send(self, count: int) -> None:
+        """Begins so many calls."""
         out = []
         now = time.perf_counter()
         for _ in range(count):
@@ -90,37 +67,22 @@ class Client(asyncio.Protocol):
             self._next_stream = stream + 2
             self._begun[stream] = now
             out.append(self._request.opening(stream) if stream == 1 else self._request.bytes_of(stream))
-        self._window -= count * self._size
+        self._window -= count * self._request.size
         if self._window < 0:
-            self.broken = "the server lets nothing more through"
-            self._transport.abort()
+            self.fail("the server lets nothing more through")
             return
         self._transport.write(b"".join(out))
 
-    def data_received(self, data: bytes) -> None:
-        """Counts the calls that ended and sends as many anew."""
-        buffer = self._rest + data if self._rest else data
-        at, end, done = 0, len(buffer), 0
-        while end - at >= wire.FRAME_HEAD:
-            body = at + wire.FRAME_HEAD
-            after = body + int.from_bytes(buffer[at : at + 3], "big")
-            if after > end:
-                break
-            kind, flags = buffer[at + 3], buffer[at + 4]
-            stream = int.from_bytes(buffer[at + 5 : body], "big")
-            if stream:
-                done += self._on_stream(kind, flags, stream, buffer, body, after)
-            else:
-                self._on_connection(kind, flags, buffer[body:after])
-            at = after
-        self._rest = buffer[at:]
+    def _received(self) -> None:
+        """Sends as many anew as ended."""
+        done, self._done = self._done, 0
         if done and self._running:
-            self._send(done)
+            self.send(done)
         elif not self._begun:
             self.idle.set()
 
-    def _on_stream(self, kind: int, flags: int, stream: int, buffer: bytes, body: int, after: int) -> int:
-        """1 when this frame ended a call. Status 200 and a body are good; an error of gRPC has no body."""
+    def _on_stream(self, kind: int, flags: int, stream: int, buffer: bytes, body: int, after: int) -> None:
+        """Status 200 and a body are good; an error of gRPC has no body."""
         if kind == wire.HEADERS:
             if not flags & wire.END_STREAM and buffer[body] == wire.STATUS_200:
                 self._promising.add(stream)
@@ -128,44 +90,36 @@ class Client(asyncio.Protocol):
             if not self.sample:
                 self.sample = buffer[body:after]
         elif kind != wire.RST_STREAM:
-            return 0
+            return
         if not flags & wire.END_STREAM and kind != wire.RST_STREAM:
-            return 0
+            return
         begun = self._begun.pop(stream, None)
         if begun is None:
-            return 0
+            return
         if stream in self._promising and kind != wire.RST_STREAM:
             self.latencies.append(time.perf_counter() - begun)
         else:
             self.failures += 1
+            self.failed += 1
         self._promising.discard(stream)
-        return 1
-
-    def _on_connection(self, kind: int, flags: int, payload: bytes) -> None:
-        if kind == wire.SETTINGS and not flags & wire.ACK:
-            self._transport.write(wire.frame(wire.SETTINGS, wire.ACK, 0, b""))
-        elif kind == wire.PING and not flags & wire.ACK:
-            self._transport.write(wire.frame(wire.PING, wire.ACK, 0, payload))
-        elif kind == wire.WINDOW_UPDATE:
-            self._window += int.from_bytes(payload, "big")
-        elif kind == wire.GOAWAY:
-            self.broken = (
-                f"the server ends the connection: {payload[8:].decode(errors='replace') or payload!r}"
-            )
-            self._transport.abort()
+        self._done += 1
 
 
 class Loader:
     """Keeps connections from round to round; opens those of a target when it is first asked for."""
 
     def __init__(self) -> None:
-        self._clients: dict[str, list[Client]] = {}
+        self._connections: dict[str, list[Any]] = {}
+        self._tallies: dict[str, Tally] = {}
 
     async def run(
         self, target: Target, *, seconds: float, connections: int, in_flight: int
     ) -> tuple[Round, bytes]:
         """One round, after a tenth of its time unmeasured. Also returns the first answer ever got."""
-        clients = await self._connected(target, connections)
+        if target.held:
+            clients = await self._listeners(target, connections, 1)
+        else:
+            clients = await self._opened(target, connections, lambda number: Client(target, number))
         for client in clients:
             client.start(max(1, in_flight // connections))
         await asyncio.sleep(seconds / 10)
@@ -176,57 +130,187 @@ class Loader:
         latencies = [latency for client in clients for latency in client.latencies]
         failures = sum(client.failures for client in clients)
         took = time.perf_counter() - begun
-        await asyncio.gather(*(client.stop() for client in clients))
+        for client in clients:
+            client.stop_sending()
+        await asyncio.gather(*(settled(client) for client in clients))
         return summary(latencies, failures, took), clients[0].sample
 
-    async def _connected(self, target: Target, connections: int) -> list[Client]:
-        clients = self._clients.setdefault(target.name, [])
-        while len(clients) < connections:
+    async def fan_out(
+        self,
+        listen: Target,
+        send: Target,
+        *,
+        seconds: float,
+        connections: int,
+        streams: int,
+        outstanding: int,
+    ) -> tuple[Round, bytes]:
+        """Deliveries of messages to all streams, of which there are `streams` on each connection.
+
+        At most `outstanding` messages are not yet with everybody: whoever sends faster than is delivered
+        measures queues.
+        """
+        listeners = await self._listeners(listen, connections, streams)
+        (pulse,) = await self._opened(send, 1, lambda number: Client(send, number))
+        tally, receivers, sent = self._tallies[listen.name], connections * streams, 0
+        base, failed_before, running = tally.total, int(pulse.failed), True
+
+        def failed() -> int:
+            return int(pulse.failed) - failed_before
+
+        def progress() -> None:
+            nonlocal sent
+            more = (tally.total - base) // receivers + outstanding - sent
+            if running and more > 0:
+                sent += more
+                pulse.send(more)
+
+        tally.progress = progress
+        progress()
+        await asyncio.sleep(seconds / 10)
+        tally.reset()
+        pulse.reset()
+        begun = time.perf_counter()
+        await asyncio.sleep(seconds)
+        latencies, failures, took = tally.latencies, pulse.failures, time.perf_counter() - begun
+        running = False
+        await self._drained(
+            listen.name,
+            base + sent * receivers,
+            [*listeners, pulse],
+            lambda: failed() * receivers,
+        )
+        return summary(latencies, failures, took), pulse.sample
+
+    async def burst(
+        self, target: Target, *, seconds: float, connections: int, messages: int, receivers: int
+    ) -> tuple[Round, bytes]:
+        """So many messages at once over held streams, again and again; each comes back `receivers` times."""
+        talkers = await self._listeners(target, connections, 1)
+        tally = self._tallies[target.name]
+        tally.reset()
+        expected = tally.total
+        begun = time.perf_counter()
+        while time.perf_counter() - begun < seconds:
+            each = messages // connections
+            for talker in talkers:
+                talker.burst(each)
+            expected += each * connections * receivers
+            await self._drained(target.name, expected, talkers)
+        failures = sum(talker.failures for talker in talkers)
+        return summary(tally.latencies, failures, time.perf_counter() - begun), talkers[0].sample
+
+    async def hold(self, target: Target, *, connections: int, streams: int) -> int:
+        """Opens streams and keeps them; how many have been answered."""
+        return sum(one.opened for one in await self._listeners(target, connections, streams))
+
+    async def hold_websockets(self, target: Target, *, connections: int) -> int:
+        """Opens WebSockets and keeps them; how many have had a frame."""
+        return len(await self._opened(target, connections, lambda number: WebSocket(target, number)))
+
+    def release(self, name: str) -> None:
+        """Closes what a target's name stands for."""
+        for connection in self._connections.pop(name, ()):
+            connection.close()
+
+    async def _listeners(self, target: Target, connections: int, streams: int) -> list[Any]:
+        tally = self._tallies.setdefault(target.name, Tally())
+        kind = Talker if target.held else Listener
+        made = await self._opened(target, connections, lambda number: kind(target, number, tally))
+        for one in made:
+            one.open(streams - one.asked)
+            async with asyncio.timeout(PATIENCE * 6):
+                while one.opened < streams and not one.broken:
+                    await asyncio.sleep(0.005)
+            if one.broken:
+                raise LoadError(one.broken)
+        return made
+
+    async def _drained(
+        self, name: str, expected: int, connections: list[Any], lost: Callable[[], int] = int
+    ) -> None:
+        ends = time.perf_counter() + PATIENCE
+        while (missing := expected - lost() - self._tallies[name].total) > 0:
+            broken = next((one.broken for one in connections if one.broken), "")
+            if broken or time.perf_counter() > ends:
+                raise LoadError(broken or f"{missing} deliveries never came")
+            await asyncio.sleep(0.001)
+
+    async def _opened(self, target: Target, count: int, make: Callable[[int], Any]) -> list[Any]:
+        made = self._connections.setdefault(target.name, [])
+        while len(made) < count:
             async with asyncio.timeout(PATIENCE):
-                _, client = await asyncio.get_running_loop().create_connection(
-                    lambda: Client(target, len(clients)),
+                _, one = await asyncio.get_running_loop().create_connection(
+                    lambda: make(len(made)),
                     target.host,
                     target.port,
-                    ssl=_context(target),
+                    ssl=context(target),
                     server_hostname=target.server_name or None,
                 )
-            clients.append(client)
-        return clients
+                if isinstance(one, WebSocket):
+                    await one.answered()
+            made.append(one)
+        return made
 
 
-def _context(target: Target) -> ssl.SSLContext | None:
-    if not target.ca:
-        return None
-    made = ssl.create_default_context(cafile=target.ca)
-    made.load_cert_chain(target.certificate, target.key)
-    made.set_alpn_protocols(["h2"])
-    return made
+async def settled(client: Client | Talker) -> None:
+    """Waits for what is in flight."""
+    async with asyncio.timeout(PATIENCE):
+        await client.idle.wait()
+    if client.broken:
+        raise LoadError(client.broken)
+
+
+_BYTES = ("body", "bodies", "messages")
 
 
 def encoded(target: Target) -> dict[str, Any]:
     """A target as JSON can carry it."""
-    return {**asdict(target), "body": base64.b64encode(target.body).decode()}
+    found = asdict(target)
+    for name in _BYTES:
+        value = found[name]
+        many = [value] if isinstance(value, bytes) else value
+        found[name] = [base64.b64encode(one).decode() for one in many]
+    return found
 
 
 def decoded(raw: dict[str, Any]) -> Target:
     """The target of `encoded`."""
-    headers = tuple((name, value) for name, value in raw["headers"])
-    body = base64.b64decode(raw["body"])
-    return Target(**{**raw, "headers": headers, "body": body, "tokens": tuple(raw["tokens"])})
+    found = dict(raw)
+    for name in _BYTES:
+        found[name] = tuple(base64.b64decode(one) for one in raw[name])
+    (found["body"],) = found["body"]
+    found["headers"] = tuple((name, value) for name, value in raw["headers"])
+    found["tokens"] = tuple(raw["tokens"])
+    return Target(**found)
+
+
+async def obey(loader: Loader, command: dict[str, Any]) -> dict[str, object]:
+    """Does what a command says."""
+    name = command.pop("do", "run")
+    for field in ("target", "listen", "send"):
+        if field in command:
+            command[field] = decoded(command[field])
+    if name == "release":
+        loader.release(command["name"])
+        return {"count": 0}
+    if name in ("hold", "hold_websockets"):
+        return {"count": await getattr(loader, name)(**command)}
+    found, sample = await getattr(loader, name)(**command)
+    return {"round": asdict(found), "sample": base64.b64encode(sample).decode()}
 
 
 async def main() -> None:
     """Works until its standard input ends."""
     loader = Loader()
-    reader = asyncio.StreamReader(limit=1 << 20)
+    reader = asyncio.StreamReader(limit=1 << 24)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
         command = json.loads(line)
         answer: dict[str, object]
         try:
-            found, sample = await loader.run(decoded(command.pop("target")), **command)
-            answer = {"round": asdict(found), "sample": base64.b64encode(sample).decode()}
+            answer = await obey(loader, command)
         except (OSError, TimeoutError, LoadError, ssl.SSLError) as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         sys.stdout.write(json.dumps(answer) + "\n")

@@ -94,19 +94,33 @@ class LoaderProcess:
 
     def run(self, target: Target, *, seconds: float, connections: int, in_flight: int) -> tuple[Round, bytes]:
         """One round and the first answer ever got. Raises StackError when the load could not be put on."""
-        command = {
-            "target": encoded(target),
-            "seconds": seconds,
-            "connections": connections,
-            "in_flight": in_flight,
-        }
+        return self.round(
+            "run", {"target": target}, seconds=seconds, connections=connections, in_flight=in_flight
+        )
+
+    def round(self, what: str, targets: Mapping[str, Target], **how: float) -> tuple[Round, bytes]:
+        """One round of any kind that the loader knows."""
+        answer = self._ask(what, targets, how)
+        return Round(**answer["round"]), base64.b64decode(answer["sample"])
+
+    def hold(self, what: str, target: Target, **how: float) -> int:
+        """Opens streams that stay; how many did."""
+        return int(self._ask(what, {"target": target}, how)["count"])
+
+    def release(self, target: Target) -> None:
+        """Closes the streams of a target."""
+        self._ask("release", {}, {"name": target.name})
+
+    def _ask(self, what: str, targets: Mapping[str, Target], how: Mapping[str, object]) -> dict[str, Any]:
+        command = {"do": what, **how, **{name: encoded(target) for name, target in targets.items()}}
         pipe = _pipe(self._process.stdin)
         pipe.write(json.dumps(command) + "\n")
         pipe.flush()
         answer: dict[str, Any] = json.loads(self._processes.line("loader", self._process))
         if "error" in answer:
-            raise StackError("bench", f"load on {target.name}: {answer['error']}", "Is its server up?")
-        return Round(**answer["round"]), base64.b64decode(answer["sample"])
+            names = ", ".join(target.name for target in targets.values()) or what
+            raise StackError("bench", f"load on {names}: {answer['error']}", "Is its server up?")
+        return answer
 
 
 def _pipe(pipe: IO[str] | None) -> IO[str]:

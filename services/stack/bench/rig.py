@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import grpc
 from google.api import annotations_pb2
@@ -22,10 +23,11 @@ from sampan.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
 from sampan.probe.v1 import probe_service_pb2 as probe_pb2
 from services.mesh.tls import channel_credentials
 from services.stack import binaries, http, ports
+from services.stack.addresses import addresses_of
 from services.stack.bench.meter import Meter
 from services.stack.bench.processes import LoaderProcess, Processes
-from services.stack.bench.servers import ECHO_PATH, PROBE
-from services.stack.bench.wire import Target, grpc_headers, grpc_message, rest_headers
+from services.stack.bench.servers import ECHO_PATH, LISTEN_PATH, PROBE, TICK_PATH
+from services.stack.bench.wire import STAMP, Target, grpc_headers, grpc_message, rest_headers
 from services.stack.envoy_part import HEALTH, PORT, Edge, edge_settings
 from services.stack.errors import StackError
 from services.stack.home import READY, Home, State
@@ -33,7 +35,11 @@ from services.stack.pki import OPERATOR, Pki, dns_name
 from services.stack.ports import LOOPBACK
 
 # As high as it goes: limits are not what is measured.
-SCALE = {"SAMPAN_RATE_LIMIT_SCALE": "1000000"}
+SCALE = {
+    "SAMPAN_RATE_LIMIT_SCALE": "1000000",
+    "SAMPAN_MESSAGING_USER_STREAMS": "10000",
+    "SAMPAN_MESSAGING_FRAMES_PER_SECOND": "1000000",
+}
 START_TIMEOUT = 30.0
 # One for each connection of the loader.
 PEOPLE = 32
@@ -42,19 +48,26 @@ PROBE_REST = "/v1/probe/{text}"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class People:
-    """People signed in at identity, and the key that it signs with."""
+    """People signed in at identity: their access tokens and accounts."""
 
     tokens: tuple[str, ...]
-    key_id: str
-    public_key: str
+    ids: tuple[str, ...]
 
 
 class Rig:
     """Knows addresses, and the groups of processes that CPU and memory are counted by."""
 
     def __init__(
-        self, home: Home, environment: Mapping[str, str], processes: Processes, folder: Path
+        self,
+        home: Home,
+        environment: Mapping[str, str],
+        processes: Processes,
+        folder: Path,
+        *,
+        private: bool = False,
     ) -> None:
+        # Whether it goes when the benchmark ends, so that its data may be anything.
+        self.private = private
         self.meter = Meter()
         self._home = home
         self._environment = environment
@@ -65,7 +78,7 @@ class Rig:
         self.stack = self._stack_groups()
         self.loader = LoaderProcess(processes)
         self.meter.add("loader", self.loader.pid)
-        self.people = asyncio.run(self._register())
+        self.people = self.newcomers(PEOPLE)
 
     def _stack_groups(self) -> tuple[str, ...]:
         supervisor = self.state.supervisor
@@ -75,16 +88,27 @@ class Rig:
             self.meter.add(name, running.pid)
         return self.meter.names
 
-    async def _register(self) -> People:
+    def channel(self, service: str) -> grpc.aio.Channel:
+        """Straight to a service of the stack, over mTLS as the operator."""
         operator = self._pki.identity(OPERATOR)
         credentials = channel_credentials(operator.certificate, operator.key, operator.ca)
-        place = f"{LOOPBACK}:{self.state.ports['identity']}"
-        options = (("grpc.ssl_target_name_override", dns_name("identity")),)
-        async with grpc.aio.secure_channel(place, credentials, options) as channel:
+        options = (("grpc.ssl_target_name_override", dns_name(service)),)
+        return grpc.aio.secure_channel(self.service_address(service), credentials, options)
+
+    def newcomers(self, count: int) -> People:
+        """Registers so many people."""
+        return asyncio.run(self._register(count))
+
+    async def _register(self, count: int) -> People:
+        async with self.channel("identity") as channel:
             stub = IdentityServiceStub(channel)
-            made = [await stub.Register(_newcomer(), timeout=10) for _ in range(PEOPLE)]
-            keys = (await stub.GetJwks(identity.GetJwksRequest(), timeout=10)).keys
-        return People(tuple(one.access_token for one in made), keys[0].kid, keys[0].x)
+            made = [await stub.Register(_newcomer(), timeout=20) for _ in range(count)]
+        return People(tuple(one.access_token for one in made), tuple(one.id for one in made))
+
+    async def _key(self) -> tuple[str, str]:
+        async with self.channel("identity") as channel:
+            keys = (await IdentityServiceStub(channel).GetJwks(identity.GetJwksRequest(), timeout=10)).keys
+        return keys[0].kid, keys[0].x
 
     def echo(self) -> Target:
         """Starts the bare echo: no chain, no TLS."""
@@ -93,21 +117,36 @@ class Rig:
         address = f"{LOOPBACK}:{self._processes.line('echo', process)}"
         return self._plain("echo", address, grpc_headers("http", address, ECHO_PATH), echo_message())
 
+    def writes(self) -> tuple[Target, Target]:
+        """Starts the bare server of streams: what listens, and what makes it write."""
+        process = self._processes.python("writes", "services.stack.bench.servers", "writes")
+        self.meter.add("writes", process.pid)
+        address = f"{LOOPBACK}:{self._processes.line('writes', process)}"
+        listen = grpc_headers("http", address, LISTEN_PATH)
+        tick = grpc_headers("http", address, TICK_PATH)
+        return (
+            self._plain("writes.listen", address, listen, grpc_message(b"")),
+            self._plain("writes.tick", address, tick, grpc_message(b"@@bench:" + STAMP + b"." * 300)),
+        )
+
     def probe(self) -> Target:
         """Starts the probe behind the production chain and mTLS."""
         self._pki.ensure(("probe",))
+        key_id, public_key = asyncio.run(self._key())
         process = self._processes.python(
             "probe",
             "services.stack.bench.servers",
             "probe",
-            *("--pki", str(self._home / "pki"), "--kid", self.people.key_id, "--key", self.people.public_key),
+            *("--pki", str(self._home / "pki"), "--kid", key_id, "--key", public_key),
             environment=SCALE,
         )
         self.meter.add("probe", process.pid)
         address = f"{LOOPBACK}:{self._processes.line('probe', process)}"
         return self.mesh_target("chain_echo", "probe", address, ECHO_PATH, echo_message())
 
-    def mesh_target(self, name: str, service: str, address: str, path: str, message: bytes) -> Target:
+    def mesh_target(
+        self, name: str, service: str, address: str, path: str, message: bytes, people: People | None = None
+    ) -> Target:
         """A call straight to a service, over mTLS as the operator, in people's names."""
         operator = self._pki.identity(OPERATOR)
         host, _, port = address.rpartition(":")
@@ -117,7 +156,7 @@ class Rig:
             port=int(port),
             headers=grpc_headers("https", dns_name(service), path),
             body=message,
-            tokens=self.people.tokens,
+            tokens=(people or self.people).tokens,
             ca=str(operator.ca),
             certificate=str(operator.certificate),
             key=str(operator.key),
@@ -159,6 +198,16 @@ class Rig:
         address = f"{LOOPBACK}:{found['edge']}"
         asyncio.run(_answering(found["edge"]))
         return address
+
+    def edge_target(self, name: str, path: str, message: bytes, people: People) -> Target:
+        """A call through the stack's own edge, over gRPC."""
+        address = urlsplit(self.state.edge).netloc
+        plain = self._plain(name, address, grpc_headers("http", address, path), message)
+        return dataclasses.replace(plain, tokens=people.tokens)
+
+    def database(self, service: str) -> str:
+        """A service's database, as the owner of its tables."""
+        return addresses_of(self._home, self.state, self._environment).database(service, owner=True)
 
     def rest_target(self, name: str, address: str, path: str) -> Target:
         """A GET through an edge in people's names."""
@@ -202,15 +251,15 @@ async def _answering(port: int) -> None:
 @contextmanager
 def rig(home: Home, environment: Mapping[str, str], tell: Callable[[str], None]) -> Iterator[Rig]:
     """A rig on the stack of this home when that is up, else on a private one that goes with it."""
-    folder = Path(tempfile.mkdtemp(prefix="sampan-bench-"))
+    folder, private = Path(tempfile.mkdtemp(prefix="sampan-bench-")), False
     processes = Processes(folder)
     try:
         if home.root.is_dir() and home.held() and home.load_state().phase == READY:
             tell(f"measures the stack in {home.root}")
         else:
             tell("starts a private stack")
-            home = _private(folder, processes)
-        yield Rig(home, environment, processes, folder)
+            home, private = _private(folder, processes), True
+        yield Rig(home, environment, processes, folder, private=private)
     finally:
         processes.stop()
         shutil.rmtree(folder, ignore_errors=True)

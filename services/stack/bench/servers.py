@@ -24,6 +24,9 @@ from services.stack.serve import Running, calm_collector
 
 PROBE = "sampan.probe.v1.ProbeService"
 ECHO_PATH = f"/{PROBE}/Echo"
+# Not of the contract: a bare server that writes to streams.
+WRITES = "bench.Writes"
+LISTEN_PATH, TICK_PATH = f"/{WRITES}/Listen", f"/{WRITES}/Tick"
 
 
 class OneKey:
@@ -84,6 +87,37 @@ async def serve_echo(listen: str) -> None:
     await server.wait_for_termination()
 
 
+async def serve_writes(listen: str) -> None:
+    """The limit of fan-out: what comes to Tick is written to all streams of Listen as it is."""
+    queues: set[asyncio.Queue[bytes]] = set()
+
+    async def hear(_: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        queue: asyncio.Queue[bytes] = asyncio.Queue()
+        queues.add(queue)
+        try:
+            await context.write(b"ready")
+            while True:
+                await context.write(await queue.get())
+        finally:
+            queues.discard(queue)
+
+    async def tick(request: bytes, _: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+        for queue in queues:
+            queue.put_nowait(request)
+        return b""
+
+    server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
+    methods = {
+        "Listen": grpc.unary_stream_rpc_method_handler(hear),
+        "Tick": grpc.unary_unary_rpc_method_handler(tick),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(WRITES, methods),))
+    port = server.add_insecure_port(listen)
+    await server.start()
+    _say(port)
+    await server.wait_for_termination()
+
+
 async def serve_probe(listen: str, pki: Path, kid: str, key: str) -> None:
     """The probe, built like any service of the mesh."""
     mesh = MeshSettings()
@@ -106,7 +140,7 @@ def _say(port: int) -> None:
 def main() -> None:
     """Entry point; prints the port when it serves, and ends when it is killed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("server", choices=("echo", "probe"))
+    parser.add_argument("server", choices=("echo", "probe", "writes"))
     parser.add_argument("--listen", default="127.0.0.1:0")
     parser.add_argument("--pki", type=Path, default=Path())
     parser.add_argument("--kid", default="")
@@ -115,6 +149,8 @@ def main() -> None:
     logs.configure(f"bench-{given.server}", MeshSettings().log_level)
     if given.server == "echo":
         uvloop.run(serve_echo(given.listen))
+    elif given.server == "writes":
+        uvloop.run(serve_writes(given.listen))
     else:
         uvloop.run(serve_probe(given.listen, given.pki, given.kid, given.key))
 

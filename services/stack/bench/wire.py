@@ -5,6 +5,7 @@ A client library in Python costs more for each call than the server that it is t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,18 +19,22 @@ STATUS_200 = 0x88
 _LITERAL_INDEXED = 0x40
 _INDEXED = 0x80
 _STATIC_ENTRIES = 61
-_INITIAL_WINDOW, _HEADER_TABLE = 4, 4096
+INITIAL_WINDOW, _HEADER_TABLE = 4, 4096
 _LARGE_WINDOW = 0x3FFF_FFFF
+
+# In its place each call puts 16 hexadecimal digits that no other has: when it was sent.
+STAMP = b"################"
 
 Headers = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One unary call to repeat. `body` is the whole message with gRPC's prefix; empty for a GET.
+    """One call to repeat. `body` is the whole message with gRPC's prefix; empty for a GET.
 
-    Each connection signs in as another of `tokens`. TLS when there is a `ca`; `server_name` is what the
-    certificate must prove. Paths are of PEM files.
+    Each connection signs in as another of `tokens`, and has another of `bodies` when there are any. `held`: a
+    stream that the client keeps open; of `messages` each connection sends another one over it. TLS when there
+    is a `ca`; `server_name` is what the certificate must prove. Paths are of PEM files.
     """
 
     name: str
@@ -42,6 +47,9 @@ class Target:
     certificate: str = ""
     key: str = ""
     server_name: str = ""
+    bodies: tuple[bytes, ...] = ()
+    held: bool = False
+    messages: tuple[bytes, ...] = ()
 
 
 def grpc_headers(scheme: str, authority: str, path: str) -> tuple[tuple[str, str], ...]:
@@ -77,6 +85,35 @@ def headers_of(target: Target, connection: int) -> Headers:
     return (*target.headers, ("authorization", f"Bearer {token}"))
 
 
+def body_of(target: Target, connection: int) -> bytes:
+    """The message of a connection of a target."""
+    return target.bodies[connection % len(target.bodies)] if target.bodies else target.body
+
+
+def message_of(target: Target, connection: int) -> bytes:
+    """What a connection sends over its held stream."""
+    return target.messages[connection % len(target.messages)]
+
+
+class _Clock:
+    """Nanoseconds, no two alike."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def next(self) -> int:
+        self._last = max(self._last + 1, time.perf_counter_ns())
+        return self._last
+
+
+_clock = _Clock()
+
+
+def stamped(body: bytes) -> bytes:
+    """The body with the time in place of the stamp."""
+    return body.replace(STAMP, b"%016x" % _clock.next())
+
+
 def grpc_message(message: bytes) -> bytes:
     """A message with gRPC's prefix, uncompressed."""
     return b"\0" + len(message).to_bytes(4, "big") + message
@@ -89,7 +126,7 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 def opening() -> bytes:
     """What a client says first: windows so large that they are never the limit."""
-    settings = _INITIAL_WINDOW.to_bytes(2, "big") + _LARGE_WINDOW.to_bytes(4, "big")
+    settings = INITIAL_WINDOW.to_bytes(2, "big") + _LARGE_WINDOW.to_bytes(4, "big")
     return (
         PREFACE
         + frame(SETTINGS, 0, 0, settings)
@@ -135,15 +172,17 @@ def table_size(headers: Headers) -> int:
 class Request:
     """Makes the bytes of one call after another."""
 
-    def __init__(self, headers: Headers, body: bytes) -> None:
+    def __init__(self, headers: Headers, body: bytes, *, held: bool = False) -> None:
         if table_size(headers) > _HEADER_TABLE:
             raise ValueError("the headers do not fit into the server's table")
         self._first = first_block(headers)
         self._later = later_block(headers)
         self._head_flags = END_HEADERS | (0 if body else END_STREAM)
         self._head = frame(HEADERS, self._head_flags, 0, self._later)[:5]
-        self._data = frame(DATA, END_STREAM, 0, body)[:5]
+        self._data = frame(DATA, 0 if held else END_STREAM, 0, body)[:5]
         self._body = body
+        self._stamped = STAMP in body
+        self.size = len(body)
 
     def opening(self, stream: int) -> bytes:
         """The first call of a connection."""
@@ -154,7 +193,10 @@ class Request:
         number = stream.to_bytes(4, "big")
         if not self._body:
             return self._head + number + self._later
-        return self._head + number + self._later + self._data + number + self._body
+        body = stamped(self._body) if self._stamped else self._body
+        return self._head + number + self._later + self._data + number + body
 
     def _tail(self, number: bytes) -> bytes:
-        return self._data + number + self._body if self._body else b""
+        if not self._body:
+            return b""
+        return self._data + number + (stamped(self._body) if self._stamped else self._body)

@@ -9,7 +9,7 @@ import typer
 
 from services.stack.commands.console import one_of, table, this_home, told_errors
 
-SUITE_NAMES = ("edge",)
+SUITE_NAMES = ("edge", "messaging")
 
 
 def bench(
@@ -31,11 +31,13 @@ def bench(
     \b
     Examples:
       sampan bench edge --quick
+      sampan bench messaging --quick
       sampan bench --json figures.json --chart figures.svg
     """
     from services.stack.bench import report
+    from services.stack.bench.measuring import FULL, QUICK
     from services.stack.bench.rig import rig
-    from services.stack.bench.suites import FULL, QUICK, SUITES
+    from services.stack.bench.suites import SUITES
 
     with told_errors():
         home, environment = this_home()

@@ -360,9 +360,9 @@ class MessagingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def LeaveDialog(self, request, context):
-        """Leaves a group or channel. When the owner leaves, the oldest admin, or else the oldest member, becomes the owner. REST: POST
+        """Leaves a group. When the owner leaves, the oldest admin, or else the oldest member, becomes the owner. REST: POST
         /v1/dialogs/{dialog_id}/leave.
-        Errors: DIALOG_NOT_FOUND (404), DIALOG_KIND (409) for a direct dialog, RATE_LIMITED (429).
+        Errors: DIALOG_NOT_FOUND (404), DIALOG_KIND (409) for a direct dialog, and for a channel, which is left by its workspace, RATE_LIMITED (429).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

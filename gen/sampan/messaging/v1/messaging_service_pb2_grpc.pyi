@@ -129,9 +129,9 @@ class MessagingServiceStub:
     Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), DIALOG_NOT_FOUND, MEMBER_NOT_FOUND (404), DIALOG_KIND (409), RATE_LIMITED (429).
     """
     LeaveDialog: _grpc.UnaryUnaryMultiCallable[_messaging_service_pb2.LeaveDialogRequest, _messaging_service_pb2.LeaveDialogResponse]
-    """Leaves a group or channel. When the owner leaves, the oldest admin, or else the oldest member, becomes the owner. REST: POST
+    """Leaves a group. When the owner leaves, the oldest admin, or else the oldest member, becomes the owner. REST: POST
     /v1/dialogs/{dialog_id}/leave.
-    Errors: DIALOG_NOT_FOUND (404), DIALOG_KIND (409) for a direct dialog, RATE_LIMITED (429).
+    Errors: DIALOG_NOT_FOUND (404), DIALOG_KIND (409) for a direct dialog, and for a channel, which is left by its workspace, RATE_LIMITED (429).
     """
     SendTyping: _grpc.UnaryUnaryMultiCallable[_messaging_service_pb2.SendTypingRequest, _messaging_service_pb2.SendTypingResponse]
     """Says that the caller is writing; others are told for 6 s. REST: POST /v1/dialogs/{dialog_id}/typing.
@@ -265,9 +265,9 @@ class MessagingServiceAsyncStub(MessagingServiceStub):
     Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), DIALOG_NOT_FOUND, MEMBER_NOT_FOUND (404), DIALOG_KIND (409), RATE_LIMITED (429).
     """
     LeaveDialog: _aio.UnaryUnaryMultiCallable[_messaging_service_pb2.LeaveDialogRequest, _messaging_service_pb2.LeaveDialogResponse]  # type: ignore[assignment]
-    """Leaves a group or channel. When the owner leaves, the oldest admin, or else the oldest member, becomes the owner. REST: POST
+    """Leaves a group. When the owner leaves, the oldest admin, or else the oldest member, becomes the owner. REST: POST
     /v1/dialogs/{dialog_id}/leave.
-    Errors: DIALOG_NOT_FOUND (404), DIALOG_KIND (409) for a direct dialog, RATE_LIMITED (429).
+    Errors: DIALOG_NOT_FOUND (404), DIALOG_KIND (409) for a direct dialog, and for a channel, which is left by its workspace, RATE_LIMITED (429).
     """
     SendTyping: _aio.UnaryUnaryMultiCallable[_messaging_service_pb2.SendTypingRequest, _messaging_service_pb2.SendTypingResponse]  # type: ignore[assignment]
     """Says that the caller is writing; others are told for 6 s. REST: POST /v1/dialogs/{dialog_id}/typing.
@@ -524,9 +524,9 @@ class MessagingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _messaging_service_pb2.LeaveDialogRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_messaging_service_pb2.LeaveDialogResponse, _abc.Awaitable[_messaging_service_pb2.LeaveDialogResponse]]:
-        """Leaves a group or channel. When the owner leaves, the oldest admin, or else the oldest member, becomes the owner. REST: POST
+        """Leaves a group. When the owner leaves, the oldest admin, or else the oldest member, becomes the owner. REST: POST
         /v1/dialogs/{dialog_id}/leave.
-        Errors: DIALOG_NOT_FOUND (404), DIALOG_KIND (409) for a direct dialog, RATE_LIMITED (429).
+        Errors: DIALOG_NOT_FOUND (404), DIALOG_KIND (409) for a direct dialog, and for a channel, which is left by its workspace, RATE_LIMITED (429).
         """
 
     @_abc_1.abstractmethod

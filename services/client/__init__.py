@@ -1,0 +1,1 @@
+"""The typed client of Sampan's chat, for programs in Python."""

@@ -1,0 +1,101 @@
+"""How things are measured: round by round, each beside its limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.stack.bench.rig import Rig
+from services.stack.bench.statistics import Round, Usage
+from services.stack.bench.wire import Target
+from services.stack.errors import StackError
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to measure. `settle` and `idle` in seconds; the loader keeps `in_flight` calls going."""
+
+    rounds: int
+    seconds: float
+    settle: float
+    idle: float
+    connections: int = 32
+    in_flight: int = 32
+    # Idle streams to open, and whether to take minutes for what is slow.
+    idle_streams: tuple[int, ...] = (1_000,)
+    idle_websockets: int = 1_000
+    long: bool = False
+
+
+FULL = Effort(
+    rounds=15,
+    seconds=2.0,
+    settle=15.0,
+    idle=20.0,
+    idle_streams=(1_000, 10_000),
+    idle_websockets=5_000,
+    long=True,
+)
+QUICK = Effort(rounds=7, seconds=1.0, settle=8.0, idle=10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One thing to measure: the call, the processes that serve it, the name of its limit unless it is one.
+
+    `load` puts on another load than calls in a closed loop, for so many seconds.
+    """
+
+    name: str
+    target: Target
+    servers: tuple[str, ...]
+    limit: str = ""
+    load: Callable[[float], Round] | None = None
+
+
+def interleaved(
+    rig: Rig, cases: list[Case], effort: Effort, tell: Tell
+) -> tuple[dict[str, list[Round]], dict[str, tuple[Usage, ...]]]:
+    """Measures all cases round by round, forwards and backwards in turn, after a warm-up of each."""
+    tell("warms up")
+    for case in cases:
+        _round(rig, case, effort, min(1.0, effort.seconds))
+    rounds: dict[str, list[Round]] = {case.name: [] for case in cases}
+    cpu = {case.name: dict.fromkeys((*case.servers, "loader"), 0.0) for case in cases}
+    for number in range(effort.rounds):
+        for case in cases if number % 2 == 0 else reversed(cases):
+            found, used = _round(rig, case, effort, effort.seconds)
+            rounds[case.name].append(found)
+            for name, seconds in used.items():
+                cpu[case.name][name] += seconds
+        tell(f"round {number + 1} of {effort.rounds}")
+    memory = rig.meter.pss(rig.meter.names)
+    usage = {
+        case: tuple(Usage(name, seconds, memory[name]) for name, seconds in used.items())
+        for case, used in cpu.items()
+    }
+    return rounds, usage
+
+
+def _round(rig: Rig, case: Case, effort: Effort, seconds: float) -> tuple[Round, dict[str, float]]:
+    groups = (*case.servers, "loader")
+    before = rig.meter.cpu(groups)
+    if case.load is not None:
+        found = case.load(seconds)
+    else:
+        found, _ = rig.loader.run(
+            case.target, seconds=seconds, connections=effort.connections, in_flight=effort.in_flight
+        )
+    after = rig.meter.cpu(groups)
+    used = {name: after[name] - before[name] for name in groups}
+    if found.failures or not found.calls:
+        raise StackError(
+            "bench",
+            f"{case.name}: {found.failures} of {found.failures + found.calls} calls failed",
+            "Start the stack with SAMPAN_RATE_LIMIT_SCALE=1000000, or stop it: then a private one is made.",
+        )
+    # The unmeasured start of a round took CPU, too.
+    share = found.seconds / (found.seconds + seconds / 10)
+    return found.with_cpu(sum(used[name] for name in case.servers) * share), used
