@@ -122,6 +122,7 @@ def make_pki(folder: Path) -> Pki:
             "messaging",
             "workspace",
             "payment",
+            "commerce",
             "presence",
         )
     )
