@@ -107,7 +107,16 @@ def test_nats_lets_a_service_publish_under_its_own_name_only(secrets: Secrets) -
     for service in SERVICES:
         published = [s for s in rights[service]["publish"] if s.startswith("sampan.")]
         assert published == [f"sampan.{service}.>"]
-        assert rights[service]["subscribe"] == [f"_INBOX.{service}.>"]
+        assert rights[service]["subscribe"][0] == f"_INBOX.{service}.>"
+    # What is not kept: replicas of messaging tell each other, presence tells messaging; nobody else hears it.
+    heard = {service: rights[service]["subscribe"][1:] for service in SERVICES}
+    assert {service for service, subjects in heard.items() if subjects} == {"messaging"}
+    assert heard["messaging"] == [
+        "sampan.messaging.live.*",
+        "sampan.messaging.user.*",
+        "sampan.messaging.alive.*",
+        "sampan.presence.changed.*",
+    ]
 
 
 def test_a_process_gets_the_secrets_of_its_own_services_only(home: Home, secrets: Secrets) -> None:
