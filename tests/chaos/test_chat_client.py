@@ -72,7 +72,7 @@ async def test_every_message_comes_once_and_in_order(
                 kept += [one.text for one in page]
             assert kept == texts
             for one in everybody:
-                assert await one == texts
+                assert await one == kept
         await parts.another(victim, part, pid, within=30)
         await parts.well(victim, within=30)
     await writer.close()

@@ -39,3 +39,36 @@ def test_quick_edge_suite_writes_all_figures(tmp_path: Path) -> None:
     assert (tmp_path / "figures.svg").read_text().startswith("<svg")
     # The private stack is gone; the caller's home was not touched.
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.long
+def test_quick_messaging_suite_writes_all_figures(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "services.stack.cli", "bench", "messaging", "--quick"),
+            *("--json", str(tmp_path / "figures.json")),
+        ],
+        env=environment(tmp_path / "home", 1),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr
+    figures = {figure["name"]: figure for figure in json.loads((tmp_path / "figures.json").read_text())}
+    assert {name: figures[name]["limit_name"] for name in figures if figures[name]["limit_name"]} == {
+        "messaging.send_unary": "chain_echo",
+        "messaging.send_connect": "chain_echo",
+        "messaging.fanout_1": "stream_writes",
+        "messaging.fanout_100": "stream_writes",
+        "messaging.fanout_1000": "stream_writes",
+    }
+    assert all(figure["value"] > 0 for figure in figures.values())
+    assert {
+        "messaging.delivery_1000_at_once",
+        "messaging.idle_1000.chat",
+        "messaging.idle_1000.envoy",
+    } <= set(figures)
+    assert not (tmp_path / "home").exists()

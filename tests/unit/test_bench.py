@@ -13,10 +13,13 @@ from hpack import Decoder
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sampan.messaging.v1 import frame_pb2
 from services.stack.bench import report, wire
 from services.stack.bench.loader import decoded, encoded
+from services.stack.bench.messaging import connect_message, unary_message
 from services.stack.bench.rig import PROBE_REST, with_rest_probe
 from services.stack.bench.statistics import Figure, Round, Usage, quantile, rate_figure, summary
+from services.stack.bench.streams import Listener, Tally
 from services.stack.paths import ROOT
 
 
@@ -127,3 +130,31 @@ def test_only_the_benchmarks_descriptors_give_the_probe_an_address() -> None:
 
     assert addresses(raw) == []
     assert addresses(with_rest_probe(raw)) == [PROBE_REST]
+
+
+def test_stamped_messages_are_of_one_length_and_no_two_alike() -> None:
+    body = unary_message("019a2f5e-7d54-7cc0-8f6d-2b7d8a51c3aa")
+    made = {wire.stamped(body) for _ in range(100)}
+    assert len(made) == 100
+    assert {len(one) for one in made} == {len(body)}
+    send = frame_pb2.ConnectRequest.FromString(
+        wire.stamped(connect_message("019a2f5e-7d54-7cc0-8f6d-2b7d8a51c3aa"))[5:]
+    )
+    stamp = send.send.client_message_id
+    assert send.ref == f"@@reply:{stamp}"
+    assert send.send.content.text.startswith(f"@@bench:{stamp} ")
+
+
+@given(st.lists(st.integers(1, 400), max_size=20), st.integers(1, 5))
+def test_events_are_counted_once_however_the_bytes_come(cuts: list[int], events: int) -> None:
+    tally = Tally()
+    listener = Listener(wire.Target("t", "localhost", 1, ()), 0, tally)
+    text = wire.stamped(b"@@bench:" + wire.STAMP)
+    data = b"".join(b"some other bytes " + text + b" and its words " for _ in range(events))
+    at = 0
+    for cut in [*cuts, len(data)]:
+        piece = data[at : at + cut]
+        listener._on_stream(wire.DATA, 0, 1, piece, 0, len(piece))
+        at += cut
+    assert tally.total == events
+    assert len(tally.latencies) == events

@@ -20,6 +20,8 @@ from services.messaging.live.stream import Session
 # The contract says so.
 MOST_BYTES = 256 * 1024
 _SERVICE = "/sampan.messaging.v1.MessagingService/"
+# What each frame stands for.
+_METHODS = {"send": "SendMessage", "read": "MarkRead", "typing": "SendTyping", "ack": "AckEvents"}
 
 
 class Writer(Protocol):
@@ -87,6 +89,12 @@ class Inbound:
                 self.refuse("hello comes first, and only once")
             case _:
                 await self._room.acquire()
+                # Counted before it is begun: what waits for that must not be overtaken by what follows.
+                refused = await self._counted(frame)
+                if refused is not None:
+                    self._room.release()
+                    self._failed(frame.ref, refused)
+                    return
                 task = asyncio.get_running_loop().create_task(self._work(frame))
                 self._tasks.add(task)
                 task.add_done_callback(self._finished)
@@ -115,6 +123,17 @@ class Inbound:
         self._room.release()
         self._tasks.discard(task)
 
+    async def _counted(self, frame: frame_pb2.ConnectRequest) -> SampanError | None:
+        """Counts a frame as a call of the method that it stands for; the error that refuses it, or None."""
+        path = _SERVICE + _METHODS[frame.WhichOneof("frame") or ""]
+        try:
+            waiting = self._desk.count(path, self._call)
+            if waiting is not None:
+                await waiting
+        except SampanError as error:
+            return error
+        return None
+
     async def _work(self, frame: frame_pb2.ConnectRequest) -> None:
         try:
             with self._desk.deadlines.until(5.0):
@@ -133,25 +152,16 @@ class Inbound:
         desk, call = self._desk, self._call
         match frame.WhichOneof("frame"):
             case "send":
-                await self._count("SendMessage")
                 return _short(await desk.writer.SendMessage(_request(frame.send), call))
             case "read":
-                await self._count("MarkRead")
                 await desk.writer.MarkRead(pb.MarkReadRequest(id=frame.read.message_id), call)
             case "typing":
-                await self._count("SendTyping")
                 await desk.writer.SendTyping(pb.SendTypingRequest(dialog_id=frame.typing.dialog_id), call)
             case "ack":
-                await self._count("AckEvents")
                 if not self._session.device:
                     raise InvalidArgument("this stream has no device_id: say it in hello")
                 await desk.acks.keep(self._session.person.id, self._session.device, frame.ack.resume)
         return None
-
-    async def _count(self, name: str) -> None:
-        waiting = self._desk.count(_SERVICE + name, self._call)
-        if waiting is not None:
-            await waiting
 
     def _done(self, ref: str, message: message_pb2.Message | None = None) -> None:
         if ref:
