@@ -9,9 +9,9 @@ from typing import Protocol
 from uuid import UUID
 
 from services.mesh.errors import Unavailable
-from services.messaging.live import frames
+from services.messaging.live import frames, states
 from services.messaging.live.dialog import PIECE_BYTES, Dialog, Person
-from services.messaging.live.frames import MEMBER_ADDED, MEMBER_REMOVED, Head, Piece
+from services.messaging.live.frames import MEMBER_ADDED, MEMBER_REMOVED, Head
 from services.messaging.live.history import History
 from services.messaging.live.resume import Tokens
 from services.messaging.live.roster import Roster
@@ -166,9 +166,9 @@ class Hub:
                 for user_id in news.user_ids:
                     self.part(news.dialog_id, user_id, news.seq)
             case Kind.READ:
-                self._read(news)
+                states.tell_reading(self.dialogs, self.people, news)
             case Kind.TYPING:
-                self._typing(news)
+                states.tell_typing(self.dialogs, news)
             case Kind.HEAD:
                 self.expect_of(news.dialog_id, news.seq)
 
@@ -180,8 +180,7 @@ class Hub:
 
     def expect_of(self, dialog_id: UUID, seq: int) -> None:
         """The same, if anybody here is in the dialog."""
-        dialog = self.dialogs.get(dialog_id)
-        if dialog is not None:
+        if dialog := self.dialogs.get(dialog_id):
             self.expect(dialog, seq)
 
     def _tell(self, dialog: Dialog, data: Sequence[bytes]) -> None:
@@ -273,10 +272,9 @@ class Hub:
 
     def enter(self, user_id: UUID) -> Person:
         """The person, who is here as long as they have a stream or one is being opened."""
-        person = self.people.get(user_id)
-        if person is None:
-            person = self.people[user_id] = Person(user_id)
-        return person
+        if user_id not in self.people:
+            self.people[user_id] = Person(user_id)
+        return self.people[user_id]
 
     def asks(self, person: Person, *, begins: bool) -> None:
         """Somebody begins or ends to read a person's dialogs."""
@@ -376,36 +374,6 @@ class Hub:
         person = self.people.get(user_id)
         if person is not None and (dialog is None or dialog not in person.dialogs) and self.entrance:
             self.entrance.look_again(person)
-
-    # What is no event.
-
-    def _read(self, news: News) -> None:
-        """Own devices learn how much is unread, others how far somebody is."""
-        (user_id,) = news.user_ids
-        dialog = self.dialogs.get(news.dialog_id)
-        if dialog is None:
-            return
-        person = self.people.get(user_id)
-        if person is not None and dialog in person.dialogs:
-            if news.seq < person.dialogs[dialog]:
-                return
-            person.dialogs[dialog] = news.seq
-            own = frames.receipt(news.dialog_id, user_id, news.seq, news.unread)
-            for session in person.sessions:
-                session.push(own)
-        if news.to_all:
-            self._to_others(dialog, user_id, frames.receipt(news.dialog_id, user_id, news.seq))
-
-    def _typing(self, news: News) -> None:
-        dialog = self.dialogs.get(news.dialog_id)
-        if dialog is not None and dialog.small:
-            self._to_others(dialog, news.user_ids[0], frames.typing(news.dialog_id, news.user_ids[0]))
-
-    def _to_others(self, dialog: Dialog, user_id: UUID, piece: Piece) -> None:
-        for person in dialog.people:
-            if person.id != user_id:
-                for session in person.sessions:
-                    session.push(piece)
 
     # Streams.
 
