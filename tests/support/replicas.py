@@ -88,7 +88,7 @@ class Replica:
         await self._serve(call)
         return notification_pb.ListDeliveriesResponse()
 
-    ReplayDead = ListRevocations = SetRole = GetContact = ListDeliveries
+    ReplayDead = ListRevocations = SetRole = GetContact = ListAccounts = ListDeliveries
 
 
 def playing(name: str, contract: str, servicer: object, pki: Pki, **settings: Any) -> App:
