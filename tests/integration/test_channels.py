@@ -67,6 +67,7 @@ def test_the_service_config_says_what_the_contract_says() -> None:
         "SetRole",
         "RotateKeys",
         "GetContact",
+        "ListAccounts",
     }
     assert by_name["Deliver"]["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
 
@@ -194,6 +195,14 @@ async def test_a_service_by_itself_names_its_subject(pki: Pki) -> None:
             await stub.Deliver(deliver())
         await stub.Deliver(deliver())
     assert replica.subjects == ["ben", ""]
+
+
+async def test_two_stubs_of_one_contract_share_a_peer(pki: Pki) -> None:
+    replica = Replica()
+    async with served("notification", NOTIFICATION, replica, pki, "identity") as peer:
+        for stub in [NotificationInternalServiceStub(peer.channel) for _ in range(2)]:
+            await stub.Deliver(deliver())
+    assert replica.served == 2
 
 
 async def test_a_subject_is_believed_of_services_only(pki: Pki) -> None:

@@ -129,6 +129,7 @@ def test_comments_of_methods_and_of_reasons_agree() -> None:
         (r"^\P{Cc}*$", "a b ü", "a\nb"),
         (r"^\P{Cc}*[^\s\p{Cc}]\P{Cc}*$", " a ", "  "),
         ("^[a-z]+$", "a", "A"),
+        (r"^[^\s\p{L}\p{Cc}/]+$", "👍", "a"),
     ],
 )
 def test_patterns_are_portable(pattern: str, fits: str, does_not: str) -> None:

@@ -67,7 +67,11 @@ def _text(rules: Any) -> Schema:
 
 
 def portable(pattern: str) -> str:
-    """RE2 as what JSON Schema's readers share: few of them know control characters by \\p{Cc}."""
+    """RE2 as what JSON Schema's readers share: few of them know control characters by \\p{Cc}.
+
+    Of letters, \\p{L}, only those of ASCII can be said: the service itself checks all.
+    """
+    pattern = pattern.replace(r"\p{L}", "A-Za-z")
     within = re.sub(r"(\[[^\]]*)\\p\{Cc\}", lambda found: found[1] + CONTROL, pattern)
     return within.replace(r"\P{Cc}", f"[^{CONTROL}]").replace(r"\p{Cc}", f"[{CONTROL}]")
 
