@@ -269,13 +269,16 @@ async def test_reactions_are_once_a_person_and_at_most_twenty_kinds(people: Talk
         {"reply_to": "x"},
         {"thread_id": "x" * 33},
         {"file_ids": ["1"]},
-        {"file_ids": [str(uuid.uuid4()) for _ in range(11)]},
-        {"mentions": [str(uuid.uuid4()) for _ in range(51)]},
+        {"file_ids": [str(uuid.UUID(int=n)) for n in range(11)]},
+        {"mentions": [str(uuid.UUID(int=n)) for n in range(51)]},
         {"request_id": "1"},
         {"content": Content(text="a\0b")},
     ],
+<<<<<<< HEAD
     # Some are made of chance, and every process must call them the same.
     ids="-".join,
+=======
+>>>>>>> ma
 )
 async def test_a_message_that_breaks_a_rule_is_refused_and_leaves_nothing(
     people: Talkers, fields: dict[str, Any]
