@@ -274,11 +274,8 @@ async def test_reactions_are_once_a_person_and_at_most_twenty_kinds(people: Talk
         {"request_id": "1"},
         {"content": Content(text="a\0b")},
     ],
-<<<<<<< HEAD
     # Some are made of chance, and every process must call them the same.
     ids="-".join,
-=======
->>>>>>> ma
 )
 async def test_a_message_that_breaks_a_rule_is_refused_and_leaves_nothing(
     people: Talkers, fields: dict[str, Any]
