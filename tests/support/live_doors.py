@@ -356,7 +356,7 @@ class BinaryWebSocketLine(WebSocketLine):
     """The WebSocket with protobuf."""
 
     door = "websocket_protobuf"
-    form = {"format": "protobuf"}
+    form: Mapping[str, str] = {"format": "protobuf"}
 
     def encoded(self, frame: frame_pb2.ConnectRequest) -> str | bytes:
         return frame.SerializeToString()
