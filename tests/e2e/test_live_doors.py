@@ -255,7 +255,7 @@ async def test_signing_out_ends_the_streams_of_that_session_only(edge: Edge) -> 
             assert (end.reason, end.retry_after_ms) == ("SESSION_ENDED", 0), line.door
         assert staying.end is None
         for line in again(lines, by_token=True):
-            assert (await line.open().is_refused()).reason == "TOKEN_REVOKED", line.door
+            assert (await line.open().is_refused()).reason == "TOKEN_INVALID", line.door
 
 
 async def test_a_stream_ends_with_its_token(edge: Edge) -> None:
