@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import struct
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -111,7 +112,10 @@ class Line(Device):
         self.connected = 0
         self.refused: Refused | None = None
         self.lost: list[BaseException] = []
-        # Frames of the client that were not answered; what was not sent goes after coming back.
+        # The longest that it took to be back, in seconds.
+        self.away = 0.0
+        self._left_at: float | None = None
+        # Frames of the client that were not answered.
         self._waiting: dict[str, asyncio.Future[frame_pb2.Reply]] = {}
 
     def open(self) -> Line:
@@ -145,16 +149,25 @@ class Line(Device):
                     return
             except _LOST as error:
                 self.lost.append(error)
+            self._left_at = self._left_at or time.monotonic()
             for waiting in self._waiting.values():
-                waiting.cancel()
+                if not waiting.done():
+                    waiting.set_exception(ConnectionError("the stream is over"))
             # No more often than the server asks for.
             await asyncio.sleep(self.end.retry_after_ms / 1000 if self.end is not None else _PAUSE)
+
+    def _came(self) -> None:
+        self.connected += 1
+        if self._left_at is not None:
+            self.away = max(self.away, time.monotonic() - self._left_at)
+            self._left_at = None
 
     async def _hear(self) -> None:
         first = True
         async with aclosing(self.received()) as frames:
             async for frame in frames:
-                self.connected += first
+                if first:
+                    self._came()
                 first = False
                 self.take(frame)
 
@@ -176,7 +189,7 @@ class Line(Device):
         raise NotImplementedError
 
     async def ask(self, frame: frame_pb2.ConnectRequest, within: float = 10) -> frame_pb2.Reply:
-        """Says something and waits for what became of it. Raises what `say` does, or CancelledError."""
+        """Says something and waits for what became of it. Raises what `say` does."""
         waiting = self._waiting[frame.ref] = asyncio.get_running_loop().create_future()
         try:
             await self.say(frame)
@@ -232,6 +245,8 @@ class ConnectLine(GrpcLine):
 
     async def received(self) -> AsyncIterator[frame_pb2.Frame]:
         hello = frame_pb2.Hello(resume=self.resume, device_id=self.name)
+        # Not that of the connection before.
+        self._call = None
         async with aclosing(super().received()) as frames:
             greeting = asyncio.ensure_future(self._greet(frame_pb2.ConnectRequest(hello=hello)))
             async for frame in frames:
