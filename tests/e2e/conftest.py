@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.conftest import shared_stack
+from tests.support.live_doors import Edge
 from tests.support.mailbox import Mailbox
 from tests.support.mesh import channel_as
 from tests.support.stack import Stack
@@ -17,3 +19,25 @@ async def mailbox(stack: Stack) -> AsyncIterator[Mailbox]:
     address = f"127.0.0.1:{stack.state.ports['notification']}"
     async with channel_as("operator", address, "notification", stack.pki) as channel:
         yield Mailbox(channel)
+
+
+@pytest.fixture(scope="session")
+def talking() -> Stack:
+    """A stack with limits of live streams that a test can reach, and limits of calls that it does not."""
+    return shared_stack(
+        "talking",
+        {
+            "SAMPAN_RATE_LIMIT_SCALE": "20",
+            # Times the scale.
+            "SAMPAN_MESSAGING_FRAMES_PER_SECOND": "10",
+            "SAMPAN_MESSAGING_HEARTBEAT_SECONDS": "2",
+            "SAMPAN_MESSAGING_USER_STREAMS": "16",
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+async def edge(talking: Stack) -> AsyncIterator[Edge]:
+    """Live clients of that."""
+    async with Edge.of(talking) as found:
+        yield found

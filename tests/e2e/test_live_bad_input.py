@@ -1,0 +1,264 @@
+"""What clients of live streams do wrong: each is told why, and nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import secrets
+import socket
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from sampan.messaging.v1 import frame_pb2
+from sampan.messaging.v1 import messaging_service_pb2 as pb
+from tests.support import parts
+from tests.support.chat import Talker
+from tests.support.live_doors import DOORS, BinaryWebSocketLine, Edge, Line, NdjsonLine, WebSocketLine, opened
+from tests.support.waiting import until
+
+SPEAKING = tuple(door for door in DOORS if door.speaks)
+SOCKETS = (WebSocketLine, BinaryWebSocketLine)
+
+
+@pytest.fixture(autouse=True)
+async def unharmed(edge: Edge) -> AsyncIterator[None]:
+    """The process that was there before is there after, and somebody who listens meanwhile misses nothing."""
+    pid = parts.pid_of(edge.stack, "chat")
+    ann, bob = await edge.talker(), await edge.talker()
+    dialog = await ann.direct(bob)
+    bystander = NdjsonLine(edge, bob.token)
+    async with opened(bystander):
+        await ann.say(dialog.id, "before")
+        yield
+        await ann.say(dialog.id, "after")
+        await bystander.has(dialog.id, 3)
+        assert bystander.seqs(dialog.id) == [2, 3]
+        assert bystander.connected == 1
+    assert parts.pid_of(edge.stack, "chat") == pid
+
+
+def sending(dialog_id: str, text: str = "hello", **more: Any) -> frame_pb2.ConnectRequest:
+    """A frame that writes a message."""
+    frame = frame_pb2.ConnectRequest(
+        ref=secrets.token_hex(4), send=frame_pb2.Send(dialog_id=dialog_id, **more)
+    )
+    frame.send.content.text = text
+    return frame
+
+
+@pytest.mark.parametrize("door", SPEAKING, ids=lambda door: door.door)
+async def test_a_message_that_may_not_be_is_answered_with_its_reason_and_the_stream_goes_on(
+    edge: Edge, door: type[Line]
+) -> None:
+    ann, bob, cat = [await edge.talker() for _ in range(3)]
+    dialog, foreign = await ann.direct(bob), await bob.group(cat)
+    theirs = await bob.say(foreign.id, "not for ann")
+    line = door(edge, ann.token)
+    async with opened(line):
+        for frame, reason in (
+            (sending(str(uuid.uuid4())), "DIALOG_NOT_FOUND"),
+            (sending(foreign.id), "DIALOG_NOT_FOUND"),
+            (sending(dialog.id, reply_to=theirs.id), "REPLY_NOT_FOUND"),
+            (sending(dialog.id, thread_id=theirs.id), "REPLY_NOT_FOUND"),
+            (sending(dialog.id, client_message_id="once"), ""),
+            (sending(dialog.id, "other", client_message_id="once"), "CLIENT_MESSAGE_ID_REUSED"),
+        ):
+            assert (await line.ask(frame)).reason == reason
+        await bob.BlockUser(pb.BlockUserRequest(user_id=ann.id))
+        assert (await line.ask(sending(dialog.id))).reason == "BLOCKED"
+        await bob.UnblockUser(pb.UnblockUserRequest(user_id=ann.id))
+        assert (await line.ask(sending(dialog.id, "x" * 8192))).reason == ""
+        assert line.seqs(dialog.id) == [2, 3]
+
+
+@pytest.mark.parametrize("door", SPEAKING, ids=lambda door: door.door)
+async def test_a_frame_that_breaks_a_rule_of_the_contract_ends_the_stream(
+    edge: Edge, door: type[Line]
+) -> None:
+    ann = await edge.talker()
+    for frame in (
+        sending(str(uuid.uuid4()), "x" * 8193),
+        sending("no uuid"),
+        frame_pb2.ConnectRequest(ref="r" * 65, ping=frame_pb2.Ping()),
+        frame_pb2.ConnectRequest(ref="empty"),
+        frame_pb2.ConnectRequest(hello=frame_pb2.Hello()),
+    ):
+        line = door(edge, ann.token, name="first")
+        async with opened(line):
+            await line.ask(frame_pb2.ConnectRequest(ref="p", ping=frame_pb2.Ping()))
+            await line.say(frame)
+            end = await line.ends()
+            assert end is not None, (frame, line.lost)
+            assert (end.reason, bool(end.detail)) == ("FRAME_INVALID", True), frame
+
+
+@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.door)
+async def test_tokens_that_are_forged_foreign_or_ahead_begin_no_stream(edge: Edge, door: type[Line]) -> None:
+    ann, bob = await edge.talker(), await edge.talker()
+    line = door(edge, bob.token)
+    async with opened(line):
+        pass
+    flipped = bytearray(base64.urlsafe_b64decode(line.resume + "=" * (-len(line.resume) % 4)))
+    flipped[-20] ^= 1
+    forged = base64.urlsafe_b64encode(flipped).rstrip(b"=").decode()
+    for token in (forged, line.resume[:-4], line.resume + "A" * 4, "A", "ก", "A" * 5000):
+        refused = await door(edge, bob.token, resume=token).open().is_refused()
+        assert refused.reason == "RESUME_TOKEN_INVALID", token[:80]
+    foreign = await door(edge, ann.token, resume=line.resume).open().is_refused()
+    assert foreign.reason == "RESUME_TOKEN_INVALID"
+
+
+@pytest.mark.parametrize("door", SPEAKING, ids=lambda door: door.door)
+async def test_a_flood_ends_the_stream(edge: Edge, door: type[Line]) -> None:
+    ann = await edge.talker()
+    line = door(edge, ann.token)
+    async with opened(line):
+        await flood(line)
+        end = await line.ends()
+        assert end is not None
+        assert end.reason == "FRAME_FLOOD"
+        # What comes after the end is nobody's business, and hurts nobody.
+        with contextlib.suppress(ConnectionError):
+            await line.say(frame_pb2.ConnectRequest(ping=frame_pb2.Ping()))
+
+
+async def flood(line: Line) -> None:
+    """Says more than anybody may, until it is cut off."""
+    with contextlib.suppress(ConnectionError):
+        for _ in range(20_000):
+            await line.say(frame_pb2.ConnectRequest(ping=frame_pb2.Ping()))
+
+
+@pytest.mark.parametrize("door", SOCKETS, ids=lambda door: door.door)
+@pytest.mark.parametrize(
+    "message",
+    ["{", "[]", "null", '"text"', '{"send": 1}', "\udc80", "[" * 100_000, b"\xff\xff\xff", b"\x0a\xff"],
+    ids=lambda message: repr(message)[:12],
+)
+async def test_what_is_no_frame_ends_the_stream(
+    edge: Edge, door: type[WebSocketLine], message: str | bytes
+) -> None:
+    ann = await edge.talker()
+    line = door(edge, ann.token)
+    async with opened(line):
+        if message == "\udc80":
+            # A text message whose bytes are no UTF-8.
+            assert line.socket is not None
+            await line.socket.send(b"\xff\xfe", text=True)
+            await line.ends()
+            assert line.socket.close_code == 1007
+            return
+        await line.send(message)
+        end = await line.ends()
+        assert end is not None, line.lost
+        assert end.reason in {"FRAME_INVALID", "MALFORMED_REQUEST"}, end
+
+
+async def test_a_websocket_message_over_the_limit_ends_the_stream(edge: Edge) -> None:
+    ann = await edge.talker()
+    for size in (256 * 1024 + 1, 5 << 20):
+        line = WebSocketLine(edge, ann.token)
+        async with opened(line):
+            assert line.socket is not None
+            with contextlib.suppress(ConnectionError):
+                await line.send("x" * size)
+            await line.ends()
+            assert line.socket.close_code == 1009
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "reason"),
+    [
+        ("/websocket?unknown=1", 400, "UNKNOWN_QUERY_PARAMETER"),
+        ("/websocket?format=xml", 400, "INVALID_ARGUMENT"),
+        ("/websocket?resume=AAAA", 400, "RESUME_TOKEN_INVALID"),
+        ("/websocket/", 400, "MALFORMED_REQUEST"),
+    ],
+)
+async def test_an_address_that_is_wrong_is_refused_before_it_is_a_websocket(
+    edge: Edge, path: str, status: int, reason: str
+) -> None:
+    ann = await edge.talker()
+    url = f"ws://127.0.0.1:{edge.stack.port}{path}"
+    headers = {"authorization": f"Bearer {ann.token}"}
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(url, additional_headers=headers, proxy=None)
+    assert refused.value.response.status_code == status
+    assert f'"reason":"{reason}"' in (refused.value.response.body or b"").decode().replace(": ", ":")
+
+
+async def test_an_unknown_parameter_of_events_is_refused(edge: Edge) -> None:
+    ann = await edge.talker()
+    reply = await edge.clients.rest.call("GET", "/v1/events?unknown=1", token=ann.token)
+    assert (reply.code, reply.reason) == (400, "UNKNOWN_QUERY_PARAMETER")
+
+
+async def test_a_token_in_an_address_stands_in_no_log(edge: Edge) -> None:
+    ann = await edge.talker()
+    wrong = f"{ann.token[:-6]}canary"
+    async with opened(WebSocketLine(edge, ann.token)):
+        pass
+    for token in (wrong, "no.token.canary", f"{ann.token}%20canary"):
+        for more in ("", "&unknown=1"):
+            with pytest.raises(InvalidStatus):
+                await connect(f"ws://127.0.0.1:{edge.stack.port}/websocket?token={token}{more}", proxy=None)
+    with pytest.raises(InvalidStatus):
+        await connect(f"{edge.websocket(token=ann.token)}&unknown=1", proxy=None)
+    await logged(edge, "/websocket")
+    for log in (edge.stack.home / "logs").iterdir():
+        written = log.read_text(errors="replace")
+        assert "canary" not in written, log
+        assert ann.token.split(".")[1] not in written, log
+
+
+async def logged(edge: Edge, what: str) -> None:
+    """Waits until the edge has written of something."""
+    log = edge.stack.home / "logs" / "envoy.log"
+
+    async def written() -> bool:
+        return what in log.read_text(errors="replace")
+
+    await until(written, True, within=20)
+
+
+async def test_clients_that_read_nothing_any_more_hurt_nobody(edge: Edge) -> None:
+    ann, bob = await edge.talker(), await edge.talker()
+    dialog = await ann.direct(bob)
+    reader = NdjsonLine(edge, bob.token)
+    deaf = [await half_open(edge, bob) for _ in range(5)]
+    try:
+        async with opened(reader):
+            for _ in range(10):
+                await asyncio.gather(*(ann.say(dialog.id, "x" * 8000) for _ in range(50)))
+            await reader.has(dialog.id, 501, within=30)
+            assert reader.seqs(dialog.id) == list(range(2, 502))
+    finally:
+        for one in deaf:
+            one.close()
+
+
+async def half_open(edge: Edge, who: Talker) -> socket.socket:
+    """A client that asks for events, reads the first of the answer, and nothing more."""
+    loop = asyncio.get_running_loop()
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.setblocking(False)
+    await loop.sock_connect(raw, ("127.0.0.1", edge.stack.port))
+    asked = f"GET /v1/events HTTP/1.1\r\nhost: sampan\r\nauthorization: Bearer {who.token}\r\n\r\n"
+    await loop.sock_sendall(raw, asked.encode())
+    assert b"200" in await loop.sock_recv(raw, 64)
+    return raw
+
+
+async def test_a_hello_that_is_wrong_is_refused_by_the_first_frame(edge: Edge) -> None:
+    ann = await edge.talker()
+    async with aclosing(WebSocketLine(edge, ann.token, resume="A" * 5000).received()) as frames:
+        first = await anext(frames)
+    assert (first.end.reason, list(first.heads)) == ("RESUME_TOKEN_INVALID", [])
