@@ -238,6 +238,7 @@ class ConnectLine(GrpcLine):
 
     door = "grpc_connect"
     speaks = True
+    _greeted: Any = None
 
     def _calls(self) -> Any:
         self._call = self.stub.Connect(metadata=self.metadata)
@@ -245,8 +246,8 @@ class ConnectLine(GrpcLine):
 
     async def received(self) -> AsyncIterator[frame_pb2.Frame]:
         hello = frame_pb2.Hello(resume=self.resume, device_id=self.name)
-        # Not that of the connection before.
-        self._call = None
+        # Not those of the connection before; nothing may be said before the hello.
+        self._call = self._greeted = None
         async with aclosing(super().received()) as frames:
             greeting = asyncio.ensure_future(self._greet(frame_pb2.ConnectRequest(hello=hello)))
             async for frame in frames:
@@ -258,12 +259,13 @@ class ConnectLine(GrpcLine):
             await asyncio.sleep(0)
         with contextlib.suppress(*_LOST, asyncio.InvalidStateError, asyncio.CancelledError):
             await self._call.write(hello)
+            self._greeted = self._call
 
     async def say(self, frame: frame_pb2.ConnectRequest) -> None:
-        if self._call is None:
+        if self._greeted is None:
             raise ConnectionError("there is no stream")
         try:
-            await self._call.write(frame)
+            await self._greeted.write(frame)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
             raise ConnectionError(str(error)) from error
 
