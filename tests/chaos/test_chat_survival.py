@@ -25,6 +25,10 @@ CHATS = ("chat-1", "chat-2")
 WITHIN = 2.0
 
 
+# Stacks of its own and many kills: it takes minutes.
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture(scope="module")
 def folder() -> Path:
     """Where faults of the module's stacks are armed."""
@@ -75,7 +79,6 @@ async def test_everybody_sees_the_same_after_two_kills_of_each_part(single: Stac
     await survive(single, 2)
 
 
-@pytest.mark.long
 async def test_everybody_sees_the_same_after_thirty_kills_of_each_part(single: Stack) -> None:
     await survive(single, 30)
 
