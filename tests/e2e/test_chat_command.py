@@ -22,7 +22,7 @@ from services.stack.topology import SERVICES
 from tests.support.chat_server import ChatServer, serving_chat
 from tests.support.stack import ROOT, environment, free_port
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Command:
