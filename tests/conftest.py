@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,17 @@ def shared_stack(name: str, extra: Mapping[str, str] | None = None) -> Stack:
         stack = stacks.start(home, extra)
         port.write_text(str(stack.port))
         return stack
+
+
+@contextmanager
+def own_stack(name: str, extra: Mapping[str, str] | None = None) -> Iterator[Stack]:
+    """A stack of one module, which goes with it: a dozen idle ones are more than two cores bear."""
+    found = shared_stack(name, extra)
+    try:
+        yield found
+    finally:
+        found.command("down")
+        (Path(os.environ[RUN]) / f"home-{name}.port").unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")

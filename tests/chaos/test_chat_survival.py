@@ -6,12 +6,12 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import RUN, shared_stack
+from tests.conftest import RUN, own_stack
 from tests.support import parts
 from tests.support.faults import armed
 from tests.support.live_doors import DOORS, Edge, opened
@@ -38,17 +38,19 @@ def folder() -> Path:
 
 
 @pytest.fixture(scope="module")
-def single(folder: Path) -> Stack:
+def single(folder: Path) -> Iterator[Stack]:
     """A stack whose services have fault points."""
-    return shared_stack("chat-single", {"SAMPAN_RATE_LIMIT_SCALE": "1000", "SAMPAN_FAULTS": str(folder)})
+    with own_stack("chat-single", {"SAMPAN_RATE_LIMIT_SCALE": "1000", "SAMPAN_FAULTS": str(folder)}) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
-def pair() -> Stack:
+def pair() -> Iterator[Stack]:
     """A stack in which chat runs twice."""
-    return shared_stack(
+    with own_stack(
         "chat-pair", {"SAMPAN_RATE_LIMIT_SCALE": "1000", "SAMPAN_PROCESS_REPLICAS": '{"chat": 2}'}
-    )
+    ) as found:
+        yield found
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
@@ -16,7 +16,7 @@ import grpc
 import httpx
 import pytest
 
-from tests.conftest import RUN, shared_stack
+from tests.conftest import RUN, own_stack
 from tests.support import faults
 from tests.support.clients import Clients, Person
 from tests.support.mailbox import Mailbox
@@ -37,9 +37,10 @@ def folder() -> Path:
 
 
 @pytest.fixture(scope="module")
-def victim(folder: Path) -> Stack:
+def victim(folder: Path) -> Iterator[Stack]:
     """A stack of these tests' own, in which faults can be armed."""
-    return shared_stack("events", {"SAMPAN_RATE_LIMIT_SCALE": "1000", "SAMPAN_FAULTS": str(folder)})
+    with own_stack("events", {"SAMPAN_RATE_LIMIT_SCALE": "1000", "SAMPAN_FAULTS": str(folder)}) as found:
+        yield found
 
 
 @pytest.fixture

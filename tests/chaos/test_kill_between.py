@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.conftest import RUN, shared_stack
+from tests.conftest import RUN, own_stack
 from tests.support import parts
 from tests.support.clients import Clients
 from tests.support.doors import Reply
@@ -37,9 +37,10 @@ def folder() -> Path:
 
 
 @pytest.fixture(scope="module")
-def faulty(folder: Path) -> Stack:
+def faulty(folder: Path) -> Iterator[Stack]:
     """A stack whose services have fault points."""
-    return shared_stack("faulty", {"SAMPAN_RATE_LIMIT_SCALE": "1000", "SAMPAN_FAULTS": str(folder)})
+    with own_stack("faulty", {"SAMPAN_RATE_LIMIT_SCALE": "1000", "SAMPAN_FAULTS": str(folder)}) as found:
+        yield found
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +23,7 @@ from services.mesh import channels
 from services.mesh.policy import service_methods
 from services.mesh.settings import ServiceSettings
 from services.stack.service_parts import replica_key
-from tests.conftest import shared_stack
+from tests.conftest import own_stack
 from tests.support import parts
 from tests.support.clients import Clients, Person
 from tests.support.mesh import settings_of
@@ -35,12 +35,13 @@ SERVICE = "sampan.messaging.v1.MessagingService"
 
 
 @pytest.fixture(scope="module")
-def pair() -> Stack:
+def pair() -> Iterator[Stack]:
     """A stack in which chat runs twice."""
-    return shared_stack(
-        "chat-pair",
+    with own_stack(
+        "live-pair",
         {"SAMPAN_PROCESS_REPLICAS": '{"chat": 2}', "SAMPAN_RATE_LIMIT_SCALE": "100000"},
-    )
+    ) as found:
+        yield found
 
 
 def addresses(stack: Stack) -> list[str]:

@@ -9,7 +9,7 @@ import signal
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 
 import httpx
@@ -19,7 +19,7 @@ from sampan.identity.v1 import account_pb2
 from services.stack.pki import EDGE
 from services.stack.service_parts import replica_key
 from services.stack.topology import SERVICES
-from tests.conftest import shared_stack
+from tests.conftest import own_stack
 from tests.support import parts
 from tests.support.certificates import renew, serial_on_disk, serial_served
 from tests.support.clients import Clients, Person
@@ -31,9 +31,9 @@ REPLICAS = ("people-1", "people-2")
 
 
 @pytest.fixture(scope="module")
-def pair() -> Stack:
+def pair() -> Iterator[Stack]:
     """A stack in which people runs twice."""
-    return shared_stack(
+    with own_stack(
         "pair",
         {
             "SAMPAN_PROCESS_REPLICAS": '{"people": 2}',
@@ -41,7 +41,8 @@ def pair() -> Stack:
             # Housekeeping of both replicas all the time.
             "SAMPAN_IDENTITY_HOUSEKEEPING_SECONDS": "0.05",
         },
-    )
+    ) as found:
+        yield found
 
 
 @pytest.fixture

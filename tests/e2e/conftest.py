@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.conftest import shared_stack
+from tests.conftest import own_stack
 from tests.support.live_doors import Edge
 from tests.support.mailbox import Mailbox
 from tests.support.mesh import channel_as
@@ -21,11 +21,11 @@ async def mailbox(stack: Stack) -> AsyncIterator[Mailbox]:
         yield Mailbox(channel)
 
 
-@pytest.fixture(scope="session")
-def talking() -> Stack:
+@pytest.fixture(scope="module")
+def talking(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """A stack with limits of live streams that a test can reach, and limits of calls that it does not."""
-    return shared_stack(
-        "talking",
+    with own_stack(
+        f"talking-{request.module.__name__.rpartition('.')[2]}",
         {
             "SAMPAN_RATE_LIMIT_SCALE": "20",
             # Times the scale.
@@ -33,7 +33,8 @@ def talking() -> Stack:
             "SAMPAN_MESSAGING_HEARTBEAT_SECONDS": "2",
             "SAMPAN_MESSAGING_USER_STREAMS": "16",
         },
-    )
+    ) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
