@@ -67,13 +67,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is marked long is left out, unless asked for. One worker has a file, and one all chaos.
-
-    Each module of chaos kills a stack of its own: two at a time are more than two cores bear.
-    """
-    for item in items:
-        group = "chaos" if "chaos" in item.path.parts else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+    """What is marked long is left out, unless asked for."""
     if config.getoption("--long"):
         return
     long = [item for item in items if item.get_closest_marker("long")]
