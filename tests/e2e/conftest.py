@@ -29,7 +29,7 @@ def talking(request: pytest.FixtureRequest) -> Iterator[Stack]:
         {
             "SAMPAN_RATE_LIMIT_SCALE": "20",
             # Times the scale.
-            "SAMPAN_MESSAGING_FRAMES_PER_SECOND": "10",
+            "SAMPAN_MESSAGING_FRAMES_PER_SECOND": "2",
             "SAMPAN_MESSAGING_HEARTBEAT_SECONDS": "2",
             "SAMPAN_MESSAGING_USER_STREAMS": "16",
         },
