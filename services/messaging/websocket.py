@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 from google.protobuf import json_format
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConcurrencyError, ConnectionClosed
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.http11 import Request, Response
 
@@ -156,7 +156,7 @@ class WebSockets:
             max_queue=4,
             ping_interval=_PING,
             ping_timeout=_PONG,
-            close_timeout=1.0,
+            close_timeout=3.0,
             server_header=None,
             start_serving=True,
         )
@@ -213,13 +213,24 @@ class WebSockets:
         finally:
             stream.first.cancel()
             await _closed(stream.frames)
-        with contextlib.suppress(ConnectionClosed):
-            await connection.close(code)
+        await _leave(connection, code)
 
 
 def _behind(chain: Chain, handler: Callable[..., Any]) -> Run:
     made: Any = rpc_handler(chain, method_at(CONNECT), handler).stream_stream
     return cast(Run, made)
+
+
+async def _leave(connection: ServerConnection, code: int) -> None:
+    """Closes after all that the client still says: bytes that nobody has read would make the kernel reset the connection, and the
+    client, which is writing, would lose the last frame with the reason."""
+    closing = asyncio.ensure_future(connection.close(code))
+    try:
+        with contextlib.suppress(ConnectionClosed, ConcurrencyError):
+            async for _ in connection:
+                pass
+    finally:
+        await closing
 
 
 async def _closed(answers: AsyncIterator[Any]) -> None:

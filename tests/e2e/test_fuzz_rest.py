@@ -41,7 +41,7 @@ async def admin_token(stack: Stack) -> str:
 
 
 def fuzz(stack: Stack, token: str, folder: Path, *options: str, timeout: float) -> dict[str, Any]:
-    """Runs schemathesis with the token; returns its report. Operations that would end it are left out."""
+    """Runs schemathesis with the token; returns its report. Left out is what would end it or never ends itself."""
     report = folder / "report.json"
     done = subprocess.run(
         [
@@ -54,6 +54,7 @@ def fuzz(stack: Stack, token: str, folder: Path, *options: str, timeout: float) 
             f"--header=Authorization: Bearer {token}",
             f"--checks={','.join(CHECKS)}",
             "--exclude-operation-id=Identity_Logout",
+            "--exclude-operation-id=Messaging_Subscribe",
             "--generation-database=none",
             "--warnings=off",
             "--no-color",
@@ -68,7 +69,7 @@ def fuzz(stack: Stack, token: str, folder: Path, *options: str, timeout: float) 
         check=False,
         stdin=subprocess.DEVNULL,
     )
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     found: dict[str, Any] = json.loads(report.read_text())
     return found
 

@@ -162,7 +162,8 @@ async def test_one_process_of_several_is_enough(here: Place, heard: Heard) -> No
     async with AsyncExitStack() as stack:
         third = await stack.enter_async_context(here.replica())
         somchai = here.somebody()
-        await third.renew((somchai.id, "phone"), seconds=1)
+        await third.renew((somchai.id, "phone"), seconds=3)
+        await until(lambda: heard.last(somchai.id), "online", within=3)
         await stack.aclose()
         await until(lambda: heard.last(somchai.id), "offline", within=10)
     assert heard.of(somchai.id) == ["online", "offline"]

@@ -21,7 +21,7 @@ SCOPES = {"LIMIT_SCOPE_USER": "person", "LIMIT_SCOPE_ADDRESS": "client address"}
 
 _VARIABLE = re.compile(r"\{([^{}=]+)(?:=[^{}]*)?\}")
 # `REST: POST /v1/auth/register, 201.` Statuses and a media type may stand up to the end of the sentence.
-_REST = re.compile(r"\s*REST: (?:[A-Z]+ \S+(?:,| and |\.))?((?:[^.]|\.(?!\s|$))*)\.?")
+_REST = re.compile(r"\s*REST: ((?:[^.]|\.(?!\s|$))*)\.?")
 _GOOD = re.compile(r"\b(20\d|503)\b")
 _MEDIA = re.compile(r"\b((?:text|application|image)/[a-z0-9.+-]+)")
 
