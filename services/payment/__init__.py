@@ -1,0 +1,1 @@
+"""Payments: wallets, the ledger, top-ups and bills."""
