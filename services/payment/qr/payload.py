@@ -60,7 +60,7 @@ def make(method: str, payee: Payee, amount: int, reference: str, expires_at: dat
 
 def amount_text(amount: int, rail: Rail) -> str:
     """Minor units as EMVCo writes them, with the currency's own digits. Raises QrInvalid."""
-    whole, rest = divmod(amount, 10**rail.digits)
+    whole, rest = divmod(amount, int(10**rail.digits))
     text = f"{whole}.{rest:0{rail.digits}d}" if rail.digits else str(whole)
     if amount <= 0 or len(text) > _AMOUNT_LONGEST:
         raise QrInvalid("an amount is above zero and has up to 13 characters")
@@ -94,7 +94,8 @@ def _amount(text: str, rail: Rail) -> int:
     found = _AMOUNT.fullmatch(text)
     if found is None or (rail.digits == 0 and found[2]):
         raise QrInvalid("there is no amount")
-    amount = int(found[1]) * 10**rail.digits + int((found[2] or "0").ljust(rail.digits, "0"))
+    # Digits side by side are minor units.
+    amount = int(found[1] + (found[2] or "").ljust(rail.digits, "0"))
     if amount <= 0:
         raise QrInvalid("there is no amount")
     return amount

@@ -19,7 +19,7 @@ class QrInvalid(ValueError):
 
 
 def write(fields: Iterable[Field]) -> str:
-    """Fields one after another. Raises QrInvalid for a value that is empty, over 99 characters or not ASCII."""
+    """Fields one after another. Raises QrInvalid for a value that is empty, too long or not ASCII."""
     return "".join(_one(tag, value) for tag, value in fields)
 
 
