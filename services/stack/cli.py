@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from services.stack.commands import (
+    banking,
     benchmark,
     chatting,
     checking,
@@ -61,6 +62,7 @@ app.add_typer(data.db, name="db")
 app.add_typer(events.events, name="events")
 app.add_typer(people.admin, name="admin")
 app.add_typer(people.identity, name="identity")
+app.add_typer(banking.bank, name="bank")
 
 
 if __name__ == "__main__":

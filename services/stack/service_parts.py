@@ -163,6 +163,9 @@ class ServiceParts:
         if SERVICES[service].database:
             made["DATABASE_URL"] = self.addresses.database(service)
             made["MASTER_KEY"] = self.addresses.secrets.master_keys[service]
+        if service == "payment":
+            made["SANDBOX_SECRET"] = self.addresses.secrets.provider_keys["sandbox"]
+            made["SANDBOX_JOURNAL"] = str(self.home / "bank")
         return {prefix + name: value for name, value in made.items()}
 
 
