@@ -1,1 +1,1 @@
-"""Payments: wallets, the ledger, top-ups and bills."""
+"""Wallets, and a ledger that cannot lie."""
