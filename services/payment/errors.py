@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.mesh.errors import AlreadyExists, NotFound
+from services.mesh.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unauthenticated
 
 DOMAIN = "sampan.payment"
 
@@ -17,3 +17,81 @@ class WalletExists(AlreadyExists):
     reason = "WALLET_EXISTS"
     domain = DOMAIN
     detail = "you have a wallet of this currency"
+
+
+class CurrencyMismatch(InvalidArgument):
+    reason = "CURRENCY_MISMATCH"
+    domain = DOMAIN
+    detail = "these are not of one currency"
+
+
+class TopUpNotFound(NotFound):
+    reason = "TOP_UP_NOT_FOUND"
+    domain = DOMAIN
+    detail = "there is no such top-up"
+
+
+class AmountTooLarge(InvalidArgument):
+    reason = "AMOUNT_TOO_LARGE"
+    domain = DOMAIN
+    detail = "this is more than may be topped up at once"
+
+
+class TooManyTopUps(FailedPrecondition):
+    reason = "TOO_MANY_TOP_UPS"
+    domain = DOMAIN
+    detail = "you have too many top-ups open: pay one, or wait until they expire"
+
+
+class MethodUnavailable(FailedPrecondition):
+    reason = "METHOD_UNAVAILABLE"
+    domain = DOMAIN
+    detail = "nobody takes money by this method just now"
+
+
+class ProviderNotFound(NotFound):
+    reason = "PROVIDER_NOT_FOUND"
+    domain = DOMAIN
+    detail = "there is no such provider"
+
+
+class SignatureInvalid(Unauthenticated):
+    reason = "SIGNATURE_INVALID"
+    domain = DOMAIN
+    detail = "the callback is not signed by this provider"
+
+
+class CallbackStale(Unauthenticated):
+    reason = "CALLBACK_STALE"
+    domain = DOMAIN
+    detail = "the callback was signed too long ago, or in the future"
+
+
+class CallbackMalformed(InvalidArgument):
+    reason = "CALLBACK_MALFORMED"
+    domain = DOMAIN
+    detail = "the callback cannot be read"
+
+
+class CallbackConflict(FailedPrecondition):
+    reason = "CALLBACK_CONFLICT"
+    domain = DOMAIN
+    detail = "another payment has this id"
+
+
+class QrExpired(FailedPrecondition):
+    reason = "QR_EXPIRED"
+    domain = DOMAIN
+    detail = "this QR has expired: ask for a new one"
+
+
+class TopUpSettled(FailedPrecondition):
+    reason = "TOP_UP_SETTLED"
+    domain = DOMAIN
+    detail = "this QR is paid already"
+
+
+class PaymentInProgress(FailedPrecondition):
+    reason = "PAYMENT_IN_PROGRESS"
+    domain = DOMAIN
+    detail = "somebody is paying this QR"

@@ -13,14 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.mesh.errors import Unavailable
+from services.payment.errors import CallbackMalformed, CallbackStale, SignatureInvalid
 from services.payment.providers.journal import Journal
-from services.payment.providers.provider import (
-    CallbackMalformed,
-    CallbackStale,
-    Event,
-    Notice,
-    SignatureInvalid,
-)
+from services.payment.providers.provider import Event, Notice
 from services.payment.providers.sandbox import Callback, SandboxProvider
 from services.payment.providers.signing import SIGNATURE, TIMESTAMP, Signer
 

@@ -8,40 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from services.mesh.errors import FailedPrecondition, InvalidArgument, NotFound, Unauthenticated
 from services.payment.qr.rails import Payee
-
-DOMAIN = "sampan.payment"
-
-
-class SignatureInvalid(Unauthenticated):
-    reason = "SIGNATURE_INVALID"
-    domain = DOMAIN
-    detail = "the callback is not signed by this provider"
-
-
-class CallbackStale(Unauthenticated):
-    reason = "CALLBACK_STALE"
-    domain = DOMAIN
-    detail = "the callback was signed too long ago, or in the future"
-
-
-class CallbackMalformed(InvalidArgument):
-    reason = "CALLBACK_MALFORMED"
-    domain = DOMAIN
-    detail = "the callback cannot be read"
-
-
-class ProviderNotFound(NotFound):
-    reason = "PROVIDER_NOT_FOUND"
-    domain = DOMAIN
-    detail = "there is no such provider"
-
-
-class MethodUnavailable(FailedPrecondition):
-    reason = "METHOD_UNAVAILABLE"
-    domain = DOMAIN
-    detail = "nobody takes money by this method just now"
 
 
 class Event(StrEnum):

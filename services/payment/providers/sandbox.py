@@ -10,8 +10,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from services.mesh.clock import Clock
 from services.mesh.errors import Unavailable
+from services.payment.errors import CallbackMalformed
 from services.payment.providers.journal import Journal
-from services.payment.providers.provider import CallbackMalformed, Event, Notice
+from services.payment.providers.provider import Event, Notice
 from services.payment.providers.signing import SIGNATURE, TIMESTAMP, Signer, require_fresh
 from services.payment.qr.payees import SANDBOX
 from services.payment.qr.rails import Payee

@@ -7,7 +7,7 @@ import hmac
 import re
 
 from services.mesh.clock import Clock
-from services.payment.providers.provider import CallbackStale, SignatureInvalid
+from services.payment.errors import CallbackStale, SignatureInvalid
 
 # Seconds since the epoch, and `v1=` with the digest in hexadecimal.
 TIMESTAMP = "callback-timestamp"

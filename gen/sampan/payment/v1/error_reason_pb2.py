@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sampan/payment/v1/error_reason.proto\x12\x11sampan.payment.v1*\x8d\x01\n\x12PaymentErrorReason\x12$\n PAYMENT_ERROR_REASON_UNSPECIFIED\x10\x00\x12)\n%PAYMENT_ERROR_REASON_WALLET_NOT_FOUND\x10\x01\x12&\n\"PAYMENT_ERROR_REASON_WALLET_EXISTS\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sampan/payment/v1/error_reason.proto\x12\x11sampan.payment.v1*\xbe\x05\n\x12PaymentErrorReason\x12$\n PAYMENT_ERROR_REASON_UNSPECIFIED\x10\x00\x12)\n%PAYMENT_ERROR_REASON_WALLET_NOT_FOUND\x10\x01\x12&\n\"PAYMENT_ERROR_REASON_WALLET_EXISTS\x10\x02\x12*\n&PAYMENT_ERROR_REASON_CURRENCY_MISMATCH\x10\x03\x12)\n%PAYMENT_ERROR_REASON_TOP_UP_NOT_FOUND\x10<\x12)\n%PAYMENT_ERROR_REASON_AMOUNT_TOO_LARGE\x10=\x12)\n%PAYMENT_ERROR_REASON_TOO_MANY_TOP_UPS\x10>\x12+\n\'PAYMENT_ERROR_REASON_METHOD_UNAVAILABLE\x10?\x12+\n\'PAYMENT_ERROR_REASON_PROVIDER_NOT_FOUND\x10@\x12*\n&PAYMENT_ERROR_REASON_SIGNATURE_INVALID\x10\x41\x12\'\n#PAYMENT_ERROR_REASON_CALLBACK_STALE\x10\x42\x12+\n\'PAYMENT_ERROR_REASON_CALLBACK_MALFORMED\x10\x43\x12*\n&PAYMENT_ERROR_REASON_CALLBACK_CONFLICT\x10\x44\x12#\n\x1fPAYMENT_ERROR_REASON_QR_EXPIRED\x10\x45\x12\'\n#PAYMENT_ERROR_REASON_TOP_UP_SETTLED\x10\x46\x12,\n(PAYMENT_ERROR_REASON_PAYMENT_IN_PROGRESS\x10Gb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sampan.payment.v1.error_rea
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PAYMENTERRORREASON']._serialized_start=60
-  _globals['_PAYMENTERRORREASON']._serialized_end=201
+  _globals['_PAYMENTERRORREASON']._serialized_end=762
 # @@protoc_insertion_point(module_scope)

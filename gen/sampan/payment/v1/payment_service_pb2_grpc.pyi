@@ -6,6 +6,7 @@ Wallets and what moves between them."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from sampan.payment.v1 import payment_service_pb2 as _payment_service_pb2
+from sampan.payment.v1 import top_up_pb2 as _top_up_pb2
 from sampan.payment.v1 import wallet_pb2 as _wallet_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -50,6 +51,27 @@ class PaymentServiceStub:
     """One of the caller's wallets. REST: GET /v1/wallets/{id}.
     Errors: INVALID_ARGUMENT (400), WALLET_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
     """
+    CreateTopUp: _grpc.UnaryUnaryMultiCallable[_top_up_pb2.CreateTopUpRequest, _top_up_pb2.TopUp]
+    """Asks for money into one of the caller's wallets: the answer has a QR that any banking app of the country pays. REST: POST
+    /v1/transactions/topup, 201.
+    Errors: INVALID_ARGUMENT (400), CURRENCY_MISMATCH (400) when wallet, currency and method do not go together, AMOUNT_TOO_LARGE (400),
+    WALLET_NOT_FOUND (404) also for somebody else's, TOO_MANY_TOP_UPS (409), METHOD_UNAVAILABLE (409), RATE_LIMITED (429).
+    """
+    ListTopUps: _grpc.UnaryUnaryMultiCallable[_top_up_pb2.ListTopUpsRequest, _top_up_pb2.ListTopUpsResponse]
+    """The caller's top-ups, newest first. REST: GET /v1/transactions/topup.
+    Errors: INVALID_ARGUMENT (400), RATE_LIMITED (429).
+    """
+    GetTopUp: _grpc.UnaryUnaryMultiCallable[_top_up_pb2.GetTopUpRequest, _top_up_pb2.TopUp]
+    """One of the caller's top-ups, with its QR while it can be paid. REST: GET /v1/transactions/topup/{id}.
+    Errors: INVALID_ARGUMENT (400), TOP_UP_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+    """
+    ReceiveCallback: _grpc.UnaryUnaryMultiCallable[_top_up_pb2.ReceiveCallbackRequest, _top_up_pb2.ReceiveCallbackResponse]
+    """Hears a bank: a customer is paying, has paid, or thought better of it. The headers `callback-timestamp` and `callback-signature`
+    sign time and body. Saying it again changes nothing; what came is counted once by the provider's own id of the payment.
+    REST: POST /v1/providers/{provider}/callback, 200.
+    Errors: CALLBACK_MALFORMED (400), SIGNATURE_INVALID (401), CALLBACK_STALE (401), PROVIDER_NOT_FOUND (404), TOP_UP_NOT_FOUND (404),
+    QR_EXPIRED (409), TOP_UP_SETTLED (409), PAYMENT_IN_PROGRESS (409), CALLBACK_CONFLICT (409), RATE_LIMITED (429).
+    """
 
 @_typing.type_check_only
 class PaymentServiceAsyncStub(PaymentServiceStub):
@@ -71,6 +93,27 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     GetWallet: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.GetWalletRequest, _wallet_pb2.Wallet]  # type: ignore[assignment]
     """One of the caller's wallets. REST: GET /v1/wallets/{id}.
     Errors: INVALID_ARGUMENT (400), WALLET_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+    """
+    CreateTopUp: _aio.UnaryUnaryMultiCallable[_top_up_pb2.CreateTopUpRequest, _top_up_pb2.TopUp]  # type: ignore[assignment]
+    """Asks for money into one of the caller's wallets: the answer has a QR that any banking app of the country pays. REST: POST
+    /v1/transactions/topup, 201.
+    Errors: INVALID_ARGUMENT (400), CURRENCY_MISMATCH (400) when wallet, currency and method do not go together, AMOUNT_TOO_LARGE (400),
+    WALLET_NOT_FOUND (404) also for somebody else's, TOO_MANY_TOP_UPS (409), METHOD_UNAVAILABLE (409), RATE_LIMITED (429).
+    """
+    ListTopUps: _aio.UnaryUnaryMultiCallable[_top_up_pb2.ListTopUpsRequest, _top_up_pb2.ListTopUpsResponse]  # type: ignore[assignment]
+    """The caller's top-ups, newest first. REST: GET /v1/transactions/topup.
+    Errors: INVALID_ARGUMENT (400), RATE_LIMITED (429).
+    """
+    GetTopUp: _aio.UnaryUnaryMultiCallable[_top_up_pb2.GetTopUpRequest, _top_up_pb2.TopUp]  # type: ignore[assignment]
+    """One of the caller's top-ups, with its QR while it can be paid. REST: GET /v1/transactions/topup/{id}.
+    Errors: INVALID_ARGUMENT (400), TOP_UP_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+    """
+    ReceiveCallback: _aio.UnaryUnaryMultiCallable[_top_up_pb2.ReceiveCallbackRequest, _top_up_pb2.ReceiveCallbackResponse]  # type: ignore[assignment]
+    """Hears a bank: a customer is paying, has paid, or thought better of it. The headers `callback-timestamp` and `callback-signature`
+    sign time and body. Saying it again changes nothing; what came is counted once by the provider's own id of the payment.
+    REST: POST /v1/providers/{provider}/callback, 200.
+    Errors: CALLBACK_MALFORMED (400), SIGNATURE_INVALID (401), CALLBACK_STALE (401), PROVIDER_NOT_FOUND (404), TOP_UP_NOT_FOUND (404),
+    QR_EXPIRED (409), TOP_UP_SETTLED (409), PAYMENT_IN_PROGRESS (409), CALLBACK_CONFLICT (409), RATE_LIMITED (429).
     """
 
 class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -108,6 +151,51 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_wallet_pb2.Wallet, _abc.Awaitable[_wallet_pb2.Wallet]]:
         """One of the caller's wallets. REST: GET /v1/wallets/{id}.
         Errors: INVALID_ARGUMENT (400), WALLET_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+        """
+
+    @_abc_1.abstractmethod
+    def CreateTopUp(
+        self,
+        request: _top_up_pb2.CreateTopUpRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_top_up_pb2.TopUp, _abc.Awaitable[_top_up_pb2.TopUp]]:
+        """Asks for money into one of the caller's wallets: the answer has a QR that any banking app of the country pays. REST: POST
+        /v1/transactions/topup, 201.
+        Errors: INVALID_ARGUMENT (400), CURRENCY_MISMATCH (400) when wallet, currency and method do not go together, AMOUNT_TOO_LARGE (400),
+        WALLET_NOT_FOUND (404) also for somebody else's, TOO_MANY_TOP_UPS (409), METHOD_UNAVAILABLE (409), RATE_LIMITED (429).
+        """
+
+    @_abc_1.abstractmethod
+    def ListTopUps(
+        self,
+        request: _top_up_pb2.ListTopUpsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_top_up_pb2.ListTopUpsResponse, _abc.Awaitable[_top_up_pb2.ListTopUpsResponse]]:
+        """The caller's top-ups, newest first. REST: GET /v1/transactions/topup.
+        Errors: INVALID_ARGUMENT (400), RATE_LIMITED (429).
+        """
+
+    @_abc_1.abstractmethod
+    def GetTopUp(
+        self,
+        request: _top_up_pb2.GetTopUpRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_top_up_pb2.TopUp, _abc.Awaitable[_top_up_pb2.TopUp]]:
+        """One of the caller's top-ups, with its QR while it can be paid. REST: GET /v1/transactions/topup/{id}.
+        Errors: INVALID_ARGUMENT (400), TOP_UP_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+        """
+
+    @_abc_1.abstractmethod
+    def ReceiveCallback(
+        self,
+        request: _top_up_pb2.ReceiveCallbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_top_up_pb2.ReceiveCallbackResponse, _abc.Awaitable[_top_up_pb2.ReceiveCallbackResponse]]:
+        """Hears a bank: a customer is paying, has paid, or thought better of it. The headers `callback-timestamp` and `callback-signature`
+        sign time and body. Saying it again changes nothing; what came is counted once by the provider's own id of the payment.
+        REST: POST /v1/providers/{provider}/callback, 200.
+        Errors: CALLBACK_MALFORMED (400), SIGNATURE_INVALID (401), CALLBACK_STALE (401), PROVIDER_NOT_FOUND (404), TOP_UP_NOT_FOUND (404),
+        QR_EXPIRED (409), TOP_UP_SETTLED (409), PAYMENT_IN_PROGRESS (409), CALLBACK_CONFLICT (409), RATE_LIMITED (429).
         """
 
 def add_PaymentServiceServicer_to_server(servicer: PaymentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
