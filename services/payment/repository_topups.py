@@ -19,9 +19,8 @@ _open = top_ups.c.status.in_(OPEN)
 
 async def wallet(connection: AsyncConnection, wallet_id: UUID) -> Row[Any] | None:
     """A wallet as top-ups need to know it."""
-    found = select(accounts.c.id, accounts.c.owner, accounts.c.currency, accounts.c.suspended)
-    where = found.where(accounts.c.id == wallet_id, accounts.c.kind == "wallet")
-    return (await connection.execute(where)).one_or_none()
+    found = select(accounts).where(accounts.c.id == wallet_id, accounts.c.kind == "wallet")
+    return (await connection.execute(found)).one_or_none()
 
 
 async def add(connection: AsyncConnection, made: TopUp, look_at: datetime) -> None:

@@ -29,8 +29,8 @@ class Callback(BaseModel):
     payment_id: str = Field(pattern=r"^[!-~]{1,64}$")
     method: str = Field(pattern=r"^[a-z]{1,16}$")
     reference: str = Field(pattern=r"^[0-9A-Z]{1,25}$")
-    # Minor units. No fraction, no text: money is not guessed.
-    amount: int = Field(strict=True, gt=0, lt=1 << 63)
+    # Minor units. No fraction, no text: money is not guessed. More than this nobody has.
+    amount: int = Field(strict=True, gt=0, le=10**15)
     currency: str = Field(pattern=r"^[A-Z]{3}$")
     # When it happened, at the bank.
     at: AwareDatetime
