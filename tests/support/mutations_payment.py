@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable
 
 from sampan.payment.v1 import payment_internal_service_pb2 as internal
 from sampan.payment.v1 import payment_service_pb2 as pb
+from sampan.payment.v1.top_up_pb2 import CreateTopUpRequest
 from tests.support.mutation import Mutation, World, sender
 
 STANDINGS = "(SELECT count(*) FROM standings)"
+TOP_UPS = "(SELECT count(*) FROM top_ups)"
 WALLETS = "(SELECT count(*) FROM accounts WHERE kind = 'wallet')"
 
 
@@ -32,7 +34,30 @@ async def set_standing(world: World) -> Mutation:
     return Mutation(sender(method, request), world.payment_owner, {STANDINGS: 1}, sender(method, other))
 
 
+async def create_top_up(world: World) -> Mutation:
+    method, token, elsewhere = world.payment.CreateTopUp, world.minter.token(), world.minter.token()
+    requests = []
+    for whose in (token, elsewhere):
+        wallet = await world.payment.CreateWallet(
+            pb.CreateWalletRequest(currency="VND"), metadata=[("authorization", f"Bearer {whose}")]
+        )
+        requests.append(
+            CreateTopUpRequest(wallet_id=wallet.id, amount=50_000, currency="VND", method="vietqr")
+        )
+    other = CreateTopUpRequest()
+    other.CopyFrom(requests[0])
+    other.amount += 1
+    return Mutation(
+        sender(method, requests[0], token),
+        world.payment_owner,
+        {TOP_UPS: 1},
+        sender(method, other, token),
+        sender(method, requests[1], elsewhere),
+    )
+
+
 PAYMENT: dict[str, Callable[[World], Awaitable[Mutation]]] = {
     "PaymentService/CreateWallet": create_wallet,
+    "PaymentService/CreateTopUp": create_top_up,
     "PaymentInternalService/SetStanding": set_standing,
 }
