@@ -14,8 +14,8 @@ from services.stack.home import Home
 from services.stack.pki import OPERATOR
 
 FILE = "secrets.json"
-# Banks that the stack plays itself.
-PROVIDERS = ("sandbox",)
+# The bank that the stack plays itself.
+SANDBOX = "sandbox"
 
 
 @dataclass(slots=True)
@@ -74,6 +74,5 @@ def complete(secrets: Secrets, services: Iterable[str]) -> None:
         secrets.nats_users.setdefault(service, new_password())
         secrets.redis_users.setdefault(service, new_password())
         secrets.master_keys.setdefault(service, new_master_key())
-    for provider in PROVIDERS:
-        secrets.provider_keys.setdefault(provider, os.urandom(32).hex())
+    secrets.provider_keys.setdefault(SANDBOX, os.urandom(32).hex())
     secrets.nats_users.setdefault(OPERATOR, new_password())

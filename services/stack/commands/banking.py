@@ -75,16 +75,17 @@ async def paid(text: str, how: How) -> Receipt:
     from services.payment.qr.tlv import QrInvalid
     from services.stack.bank import Bank, Refused
     from services.stack.envoy_part import Edge
-    from services.stack.secrets import load_or_make
+    from services.stack.home import BANK
+    from services.stack.secrets import SANDBOX, load_or_make
     from services.stack.topology import SERVICES
 
     home, environment = this_home()
     edge = Edge(environment)
-    secret = load_or_make(home, SERVICES).provider_keys["sandbox"]
+    secret = load_or_make(home, SERVICES).provider_keys[SANDBOX]
     trusted = ssl.create_default_context(cafile=str(edge.certificate)) if edge.certificate else True
     async with httpx.AsyncClient(base_url=edge.url, timeout=TIMEOUT, verify=trusted) as client:
         try:
-            return await Bank(Signer(bytes.fromhex(secret)), Journal(home / "bank"), client).pay(text, how)
+            return await Bank(Signer(bytes.fromhex(secret)), Journal(home / BANK), client).pay(text, how)
         except QrInvalid as error:
             raise StackError("bank", f"cannot read this QR: {error}") from None
         except Refused as error:
