@@ -5,23 +5,28 @@ from __future__ import annotations
 from services.mesh.app import App
 from services.mesh.channels import Peer
 from services.mesh.clock import Clock, system_clock
+from services.mesh.fast_database import FastDatabase
 from services.mesh.foundation import Foundation
+from services.mesh.group_commit import GroupCommit, Limits
 from services.mesh.idempotency import Idempotency
 from services.mesh.identity_client import IdentityClient
 from services.mesh.personal import PersonKeys
 from services.mesh.settings import MeshSettings
-from services.payment.providers.journal import Journal
-from services.payment.providers.provider import Provider
-from services.payment.providers.sandbox import SandboxProvider
-from services.payment.receiving import Receiver
+from services.payment.app_topups import TopUps
+from services.payment.domain import Draft, Posted
+from services.payment.events import Events
+from services.payment.keys import RequestKeys
+from services.payment.ledger import Ledger, LedgerStore
+from services.payment.notes import Notes
+from services.payment.sends import SendService, TransferService
 from services.payment.service import WalletService
 from services.payment.servicer import PaymentServicer
 from services.payment.servicer_internal import PaymentInternalServicer
 from services.payment.servicer_parts import Parts
-from services.payment.servicer_topups import TopUpMethods
 from services.payment.settings import PaymentSettings
-from services.payment.sweeping import Sweeper
-from services.payment.topups import TopUpService
+
+# Seconds that transfers which wait get to be posted, when the service stops.
+_GRACE = 5.0
 
 
 async def build(
@@ -34,63 +39,49 @@ async def build(
     idempotency = Idempotency(base.vault.derive("idempotency"))
     to_identity = Peer(mesh.peers["identity"], "identity", settings)
     identity = IdentityClient(to_identity, clock)
-    wallets = WalletService(base.database, idempotency, PersonKeys(base.vault), settings.daily_limits)
-    base.outbox()
-    providers = top_up_providers(mesh, settings, clock)
-    if not providers:
-        base.log.warning("provider.missing", effect="nobody can top up")
-    receiver = Receiver(
-        base.database,
-        clock,
-        base.log,
-        inquiry=settings.inquiry_seconds,
-        grace=settings.expiry_grace_seconds,
-        patience=settings.patience_seconds,
+    person_keys = PersonKeys(base.vault)
+    wallets = WalletService(base.database, idempotency, person_keys, settings.daily_limits)
+    fast = FastDatabase(
+        settings.database_url.get_secret_value(),
+        pool=settings.posting_pool,
+        timeout=settings.database_timeout,
+        name="payment",
     )
-    top_ups = TopUpService(
-        base.database,
-        idempotency,
-        providers,
-        base.vault.derive("page-tokens"),
-        clock,
-        most=settings.top_up_most,
-        seconds=settings.top_up_seconds,
-        grace=settings.expiry_grace_seconds,
-        max_open=settings.top_up_open,
+    store = LedgerStore(fast, settings.daily_limits, base.outbox().wake)
+    posting: GroupCommit[Draft, Posted] = GroupCommit(
+        store,
+        limits=Limits(
+            batch=settings.posting_batch, queue=settings.posting_queue, parallel=settings.posting_pool
+        ),
+        log=base.log,
     )
-    sweeper = Sweeper(
-        base.database,
-        receiver,
-        providers,
-        clock,
-        base.log,
-        interval=settings.sweep_seconds,
-        lease=settings.sweep_lease_seconds,
-    )
+    ledger = Ledger(store, posting)
+    keys = RequestKeys(base.vault.derive("requests"))
+    notes = Notes(base.database, person_keys)
+    sends = SendService(ledger, keys, notes, Events(clock), settings.fees)
+    transfers = TransferService(ledger, keys)
+    top_ups = TopUps(base, mesh, settings, idempotency, clock)
+
+    async def close() -> None:
+        await posting.close(_GRACE)
+        await fast.close()
+        await to_identity.close()
+        await base.close()
 
     return App(
         name="payment",
         settings=settings,
         servicers={
             "sampan.payment.v1.PaymentService": Parts(
-                PaymentServicer(wallets, idempotency),
-                TopUpMethods(top_ups, receiver, providers, idempotency),
+                PaymentServicer(wallets, sends, idempotency), top_ups.methods
             ),
-            "sampan.payment.v1.PaymentInternalService": PaymentInternalServicer(wallets, idempotency),
+            "sampan.payment.v1.PaymentInternalService": PaymentInternalServicer(
+                wallets, transfers, idempotency, window=settings.stream_window
+            ),
         },
         keys=identity,
         revocations=identity.revocations,
-        background=(*base.background, sweeper.run),
+        background=(*base.background, top_ups.run),
         observed=base.observed,
-        closers=(to_identity.close, base.close),
+        closers=(close,),
     )
-
-
-def top_up_providers(mesh: MeshSettings, settings: PaymentSettings, clock: Clock) -> dict[str, Provider]:
-    """Who takes money for us, by name. The sandbox has no place in production: it makes money of nothing."""
-    secret = settings.sandbox_secret.get_secret_value()
-    if mesh.environment == "production" or not secret or settings.sandbox_journal is None:
-        return {}
-    journal = Journal(settings.sandbox_journal)
-    sandbox = SandboxProvider(bytes.fromhex(secret), journal, clock, tolerance=settings.callback_tolerance)
-    return {sandbox.name: sandbox}

@@ -4,41 +4,31 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import bindparam, text
-from sqlalchemy.dialects.postgresql import BIGINT, TEXT
-from sqlalchemy.dialects.postgresql import UUID as PGUUID
+import asyncpg
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.mesh.errors import Internal
+from services.payment import repository_posting
+from services.payment.domain import Draft, Kind
+from services.payment.models import accounts
+from services.payment.repository_posting import Status
 
-# Our own accounts are in stripes: who comes in by different connections does not wait for one row.
-_STRIPE = "stripe = pg_backend_pid() % 8"
-_POST = text(
-    f"""
-    SELECT posted.status FROM (
-        SELECT clearing.id AS debit, coalesce(:wallet, held.id) AS credit
-        FROM accounts clearing LEFT JOIN accounts held
-            ON held.kind = 'review' AND held.name = '' AND held.currency = :currency AND held.{_STRIPE}
-        WHERE clearing.kind = 'clearing' AND clearing.name = :method AND clearing.currency = :currency
-            AND clearing.{_STRIPE}
-    ) AS legs, post_transfers(
-        ARRAY[:id], ARRAY[:kind], ARRAY[:caller], ARRAY[NULL]::uuid[], ARRAY[NULL]::bytea[],
-        ARRAY[legs.debit], ARRAY[NULL]::uuid[], ARRAY[legs.credit], ARRAY[NULL]::uuid[],
-        ARRAY[:amount], ARRAY[:currency], ARRAY[0]::bigint[], ARRAY[NULL]::uuid[], ARRAY[:refers],
-        ARRAY[NULL]::uuid[], ARRAY[NULL]::bytea[], ARRAY[NULL]::uuid[], ARRAY[NULL]::text[],
-        ARRAY[NULL]::bytea[], ARRAY[NULL]::text[], '{{}}'
-    ) AS posted
-    """  # noqa: S608 - nothing of a caller's is in it
-).bindparams(
-    bindparam("id", type_=PGUUID(as_uuid=True)),
-    bindparam("wallet", type_=PGUUID(as_uuid=True)),
-    bindparam("refers", type_=PGUUID(as_uuid=True)),
-    bindparam("kind", type_=TEXT),
-    bindparam("caller", type_=TEXT),
-    bindparam("method", type_=TEXT),
-    bindparam("currency", type_=TEXT),
-    bindparam("amount", type_=BIGINT),
-)
+# Our own accounts are in stripes: who comes by different connections does not wait for one row.
+_STRIPES = 8
+
+
+async def own_account(connection: AsyncConnection, kind: str, name: str, currency: str) -> UUID:
+    """One of our own accounts, in the stripe of this connection."""
+    found = select(accounts.c.id).where(
+        accounts.c.owner.is_(None),
+        accounts.c.kind == kind,
+        accounts.c.name == name,
+        accounts.c.currency == currency,
+        accounts.c.stripe == func.pg_backend_pid() % _STRIPES,
+    )
+    account_id: UUID = (await connection.execute(found)).scalar_one()
+    return account_id
 
 
 async def post(
@@ -54,20 +44,22 @@ async def post(
 ) -> None:
     """Posts what came over a rail: to a wallet, or, with none, to the account for review.
 
-    Raises Internal when the ledger refuses: its caller has looked at everything that it may refuse.
+    It is part of the connection's transaction. Raises Internal when the ledger refuses, which it does only
+    when a wallet was suspended a moment ago: who says it again will find that.
     """
-    done = await connection.execute(
-        _POST,
-        {
-            "id": transfer_id,
-            "kind": "topup" if wallet_id else "review",
-            "caller": f"provider:{provider}",
-            "method": method,
-            "currency": currency,
-            "amount": amount,
-            "wallet": wallet_id,
-            "refers": top_up_id,
-        },
+    draft = Draft(
+        id=transfer_id,
+        kind=Kind.TOPUP if wallet_id else Kind.REVIEW,
+        caller=f"provider:{provider}",
+        debit=await own_account(connection, "clearing", method, currency),
+        credit=wallet_id or await own_account(connection, "review", "", currency),
+        amount=amount,
+        currency=currency,
+        refers_to=top_up_id,
     )
-    if done.scalar_one_or_none() != 0:
+    driver = (await connection.get_raw_connection()).driver_connection
+    if not isinstance(driver, asyncpg.Connection):
+        raise Internal
+    done = await repository_posting.post(driver.fetch, [draft], "{}")
+    if done[0]["status"] != Status.POSTED:
         raise Internal

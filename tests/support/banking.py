@@ -26,6 +26,7 @@ from services.payment.settings import PaymentSettings
 from services.stack.pki import Pki
 from tests.support import databases
 from tests.support.mesh import Minter, serving, settings_of
+from tests.support.money import lies
 from tests.support.payment import Payer, Payers, payers
 
 SECRET = bytes(range(32))
@@ -50,10 +51,14 @@ class Till:
     """People, the bank, and the books as their owner sees them."""
 
     people: Payers
-    owner: asyncpg.Connection
     journal: Journal
     clock: Moved
     signer: Signer = field(default_factory=lambda: Signer(SECRET))
+
+    @property
+    def owner(self) -> asyncpg.Connection:
+        """The database as its owner."""
+        return self.people.owner
 
     async def asked(
         self, who: Payer, amount: int = 10_000, method: str = "promptpay", currency: str = "THB", **more: Any
@@ -111,13 +116,7 @@ class Till:
     async def books(self) -> tuple[Any, ...]:
         """All balances, how many transfers and payments there are. Fails when these do not agree."""
         accounts = await self.owner.fetch("SELECT id, currency, balance, held FROM accounts ORDER BY id")
-        for currency in {row["currency"] for row in accounts}:
-            assert sum(row["balance"] for row in accounts if row["currency"] == currency) == 0
-        wrong = await self.owner.fetch(
-            "SELECT id FROM accounts a WHERE balance <> "
-            "(SELECT coalesce(sum(amount), 0) FROM postings WHERE account_id = a.id)"
-        )
-        assert not wrong
+        assert await lies(self.owner) == []
         counts = await self.owner.fetchrow(
             "SELECT (SELECT count(*) FROM transfers), (SELECT count(*) FROM provider_payments)"
         )
@@ -155,9 +154,5 @@ async def till(database: databases.Clone, pki: Pki, folder: Path, **more: Any) -
         **({"sandbox_secret": SECRET.hex(), "sweep_seconds": 0.02, "inquiry_seconds": 0.05} | more),
     )
     app = replace(await build(mesh, settings, clock), keys=minter, revocations=nothing_revoked)
-    owner = await asyncpg.connect(database.owner_url)
-    try:
-        async with serving(app, mesh) as address, payers(app, address, pki) as people:
-            yield Till(people, owner, Journal(folder / "bank"), clock)
-    finally:
-        await owner.close()
+    async with serving(app, mesh) as address, payers(app, address, database, pki) as people:
+        yield Till(people, Journal(folder / "bank"), clock)

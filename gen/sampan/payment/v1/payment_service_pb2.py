@@ -26,10 +26,11 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from sampan.options.v1 import policy_pb2 as sampan_dot_options_dot_v1_dot_policy__pb2
 from sampan.payment.v1 import top_up_pb2 as sampan_dot_payment_dot_v1_dot_top__up__pb2
+from sampan.payment.v1 import transaction_pb2 as sampan_dot_payment_dot_v1_dot_transaction__pb2
 from sampan.payment.v1 import wallet_pb2 as sampan_dot_payment_dot_v1_dot_wallet__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'sampan/payment/v1/payment_service.proto\x12\x11sampan.payment.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1esampan/options/v1/policy.proto\x1a\x1esampan/payment/v1/top_up.proto\x1a\x1esampan/payment/v1/wallet.proto\"r\n\x13\x43reateWalletRequest\x12:\n\x08\x63urrency\x18\x01 \x01(\tB(\xbaH%r#R\x03THBR\x03SGDR\x03IDRR\x03MYRR\x03PHPR\x03VNDR\x03USD\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\x14\n\x12ListWalletsRequest\"A\n\x13ListWalletsResponse\x12*\n\x07wallets\x18\x01 \x03(\x0b\x32\x19.sampan.payment.v1.Wallet\"(\n\x10GetWalletRequest\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x32\xec\x08\n\x0ePaymentService\x12\x8e\x01\n\x0c\x43reateWallet\x12&.sampan.payment.v1.CreateWalletRequest\x1a\x19.sampan.payment.v1.Wallet\";\xb2\xe1\x18\x12\x08\x02\x1a\x08\x08\x01\x10<\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02\x1f\"\x0b/v1/wallets:\x01*Z\r\"\x08/wallets:\x01*\x12\x94\x01\n\x0bListWallets\x12%.sampan.payment.v1.ListWalletsRequest\x1a&.sampan.payment.v1.ListWalletsResponse\"6\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02\x19\x12\x0b/v1/walletsZ\n\x12\x08/wallets\x12\x8d\x01\n\tGetWallet\x12#.sampan.payment.v1.GetWalletRequest\x1a\x19.sampan.payment.v1.Wallet\"@\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02#\x12\x10/v1/wallets/{id}Z\x0f\x12\r/wallets/{id}\x12\xa1\x01\n\x0b\x43reateTopUp\x12%.sampan.payment.v1.CreateTopUpRequest\x1a\x18.sampan.payment.v1.TopUp\"Q\xb2\xe1\x18\x12\x08\x02\x1a\x08\x08\x01\x10<\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02\x35\"\x16/v1/transactions/topup:\x01*Z\x18\"\x13/transactions/topup:\x01*\x12\xa7\x01\n\nListTopUps\x12$.sampan.payment.v1.ListTopUpsRequest\x1a%.sampan.payment.v1.ListTopUpsResponse\"L\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02/\x12\x16/v1/transactions/topupZ\x15\x12\x13/transactions/topup\x12\xa0\x01\n\x08GetTopUp\x12\".sampan.payment.v1.GetTopUpRequest\x1a\x18.sampan.payment.v1.TopUp\"V\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02\x39\x12\x1b/v1/transactions/topup/{id}Z\x1a\x12\x18/transactions/topup/{id}\x12\xb0\x01\n\x0fReceiveCallback\x12).sampan.payment.v1.ReceiveCallbackRequest\x1a*.sampan.payment.v1.ReceiveCallbackResponse\"F\xb2\xe1\x18\x13\x08\x01\x1a\t\x08\x02\x10\xf0.\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02)\"!/v1/providers/{provider}/callback:\x04\x62odyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'sampan/payment/v1/payment_service.proto\x12\x11sampan.payment.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1esampan/options/v1/policy.proto\x1a\x1esampan/payment/v1/top_up.proto\x1a#sampan/payment/v1/transaction.proto\x1a\x1esampan/payment/v1/wallet.proto\"r\n\x13\x43reateWalletRequest\x12:\n\x08\x63urrency\x18\x01 \x01(\tB(\xbaH%r#R\x03THBR\x03SGDR\x03IDRR\x03MYRR\x03PHPR\x03VNDR\x03USD\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\x14\n\x12ListWalletsRequest\"A\n\x13ListWalletsResponse\x12*\n\x07wallets\x18\x01 \x03(\x0b\x32\x19.sampan.payment.v1.Wallet\"(\n\x10GetWalletRequest\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"\xe4\x01\n\x10SendMoneyRequest\x12\x1b\n\twallet_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1e\n\x0crecipient_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\x06\x61mount\x18\x03 \x01(\x03\x42\x10\xbaH\r\"\x0b\x18\x80\x80\x9a\xa6\xea\xaf\xe3\x01(\x01\x12#\n\x08\x63urrency\x18\x04 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[A-Z]{3}$\x12+\n\x0b\x64\x65scription\x18\x05 \x01(\tB\x16\x80\x01\x01\xbaH\x10r\x0e\x18\x98\x02\x32\t^\\P{Cc}*$\x12\x1f\n\nrequest_id\x18\x06 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x32\x91\n\n\x0ePaymentService\x12\x8e\x01\n\x0c\x43reateWallet\x12&.sampan.payment.v1.CreateWalletRequest\x1a\x19.sampan.payment.v1.Wallet\";\xb2\xe1\x18\x12\x08\x02\x1a\x08\x08\x01\x10<\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02\x1f\"\x0b/v1/wallets:\x01*Z\r\"\x08/wallets:\x01*\x12\x94\x01\n\x0bListWallets\x12%.sampan.payment.v1.ListWalletsRequest\x1a&.sampan.payment.v1.ListWalletsResponse\"6\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02\x19\x12\x0b/v1/walletsZ\n\x12\x08/wallets\x12\x8d\x01\n\tGetWallet\x12#.sampan.payment.v1.GetWalletRequest\x1a\x19.sampan.payment.v1.Wallet\"@\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02#\x12\x10/v1/wallets/{id}Z\x0f\x12\r/wallets/{id}\x12\xa2\x01\n\tSendMoney\x12#.sampan.payment.v1.SendMoneyRequest\x1a\x1e.sampan.payment.v1.Transaction\"P\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xac\x02\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02\x33\"\x15/v1/transactions/send:\x01*Z\x17\"\x12/transactions/send:\x01*\x12\xa1\x01\n\x0b\x43reateTopUp\x12%.sampan.payment.v1.CreateTopUpRequest\x1a\x18.sampan.payment.v1.TopUp\"Q\xb2\xe1\x18\x12\x08\x02\x1a\x08\x08\x01\x10<\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02\x35\"\x16/v1/transactions/topup:\x01*Z\x18\"\x13/transactions/topup:\x01*\x12\xa7\x01\n\nListTopUps\x12$.sampan.payment.v1.ListTopUpsRequest\x1a%.sampan.payment.v1.ListTopUpsResponse\"L\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02/\x12\x16/v1/transactions/topupZ\x15\x12\x13/transactions/topup\x12\xa0\x01\n\x08GetTopUp\x12\".sampan.payment.v1.GetTopUpRequest\x1a\x18.sampan.payment.v1.TopUp\"V\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02\x39\x12\x1b/v1/transactions/topup/{id}Z\x1a\x12\x18/transactions/topup/{id}\x12\xb0\x01\n\x0fReceiveCallback\x12).sampan.payment.v1.ReceiveCallbackRequest\x1a*.sampan.payment.v1.ReceiveCallbackResponse\"F\xb2\xe1\x18\x13\x08\x01\x1a\t\x08\x02\x10\xf0.\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02)\"!/v1/providers/{provider}/callback:\x04\x62odyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,12 +43,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEWALLETREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
   _globals['_GETWALLETREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_GETWALLETREQUEST'].fields_by_name['id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_SENDMONEYREQUEST'].fields_by_name['wallet_id']._loaded_options = None
+  _globals['_SENDMONEYREQUEST'].fields_by_name['wallet_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_SENDMONEYREQUEST'].fields_by_name['recipient_id']._loaded_options = None
+  _globals['_SENDMONEYREQUEST'].fields_by_name['recipient_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_SENDMONEYREQUEST'].fields_by_name['amount']._loaded_options = None
+  _globals['_SENDMONEYREQUEST'].fields_by_name['amount']._serialized_options = b'\272H\r\"\013\030\200\200\232\246\352\257\343\001(\001'
+  _globals['_SENDMONEYREQUEST'].fields_by_name['currency']._loaded_options = None
+  _globals['_SENDMONEYREQUEST'].fields_by_name['currency']._serialized_options = b'\272H\016r\0142\n^[A-Z]{3}$'
+  _globals['_SENDMONEYREQUEST'].fields_by_name['description']._loaded_options = None
+  _globals['_SENDMONEYREQUEST'].fields_by_name['description']._serialized_options = b'\200\001\001\272H\020r\016\030\230\0022\t^\\P{Cc}*$'
+  _globals['_SENDMONEYREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_SENDMONEYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
   _globals['_PAYMENTSERVICE'].methods_by_name['CreateWallet']._loaded_options = None
   _globals['_PAYMENTSERVICE'].methods_by_name['CreateWallet']._serialized_options = b'\262\341\030\022\010\002\032\010\010\001\020<\032\002\010<\"\002\010\005(\002\202\323\344\223\002\037\"\013/v1/wallets:\001*Z\r\"\010/wallets:\001*'
   _globals['_PAYMENTSERVICE'].methods_by_name['ListWallets']._loaded_options = None
   _globals['_PAYMENTSERVICE'].methods_by_name['ListWallets']._serialized_options = b'\262\341\030\023\010\002\032\t\010\001\020\330\004\032\002\010<\"\002\010\005(\001\202\323\344\223\002\031\022\013/v1/walletsZ\n\022\010/wallets'
   _globals['_PAYMENTSERVICE'].methods_by_name['GetWallet']._loaded_options = None
   _globals['_PAYMENTSERVICE'].methods_by_name['GetWallet']._serialized_options = b'\262\341\030\023\010\002\032\t\010\001\020\330\004\032\002\010<\"\002\010\005(\001\202\323\344\223\002#\022\020/v1/wallets/{id}Z\017\022\r/wallets/{id}'
+  _globals['_PAYMENTSERVICE'].methods_by_name['SendMoney']._loaded_options = None
+  _globals['_PAYMENTSERVICE'].methods_by_name['SendMoney']._serialized_options = b'\262\341\030\023\010\002\032\t\010\001\020\254\002\032\002\010<\"\002\010\005(\002\202\323\344\223\0023\"\025/v1/transactions/send:\001*Z\027\"\022/transactions/send:\001*'
   _globals['_PAYMENTSERVICE'].methods_by_name['CreateTopUp']._loaded_options = None
   _globals['_PAYMENTSERVICE'].methods_by_name['CreateTopUp']._serialized_options = b'\262\341\030\022\010\002\032\010\010\001\020<\032\002\010<\"\002\010\005(\002\202\323\344\223\0025\"\026/v1/transactions/topup:\001*Z\030\"\023/transactions/topup:\001*'
   _globals['_PAYMENTSERVICE'].methods_by_name['ListTopUps']._loaded_options = None
@@ -56,14 +71,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAYMENTSERVICE'].methods_by_name['GetTopUp']._serialized_options = b'\262\341\030\023\010\002\032\t\010\001\020\330\004\032\002\010<\"\002\010\005(\001\202\323\344\223\0029\022\033/v1/transactions/topup/{id}Z\032\022\030/transactions/topup/{id}'
   _globals['_PAYMENTSERVICE'].methods_by_name['ReceiveCallback']._loaded_options = None
   _globals['_PAYMENTSERVICE'].methods_by_name['ReceiveCallback']._serialized_options = b'\262\341\030\023\010\001\032\t\010\002\020\360.\032\002\010<\"\002\010\005(\001\202\323\344\223\002)\"!/v1/providers/{provider}/callback:\004body'
-  _globals['_CREATEWALLETREQUEST']._serialized_start=217
-  _globals['_CREATEWALLETREQUEST']._serialized_end=331
-  _globals['_LISTWALLETSREQUEST']._serialized_start=333
-  _globals['_LISTWALLETSREQUEST']._serialized_end=353
-  _globals['_LISTWALLETSRESPONSE']._serialized_start=355
-  _globals['_LISTWALLETSRESPONSE']._serialized_end=420
-  _globals['_GETWALLETREQUEST']._serialized_start=422
-  _globals['_GETWALLETREQUEST']._serialized_end=462
-  _globals['_PAYMENTSERVICE']._serialized_start=465
-  _globals['_PAYMENTSERVICE']._serialized_end=1597
+  _globals['_CREATEWALLETREQUEST']._serialized_start=254
+  _globals['_CREATEWALLETREQUEST']._serialized_end=368
+  _globals['_LISTWALLETSREQUEST']._serialized_start=370
+  _globals['_LISTWALLETSREQUEST']._serialized_end=390
+  _globals['_LISTWALLETSRESPONSE']._serialized_start=392
+  _globals['_LISTWALLETSRESPONSE']._serialized_end=457
+  _globals['_GETWALLETREQUEST']._serialized_start=459
+  _globals['_GETWALLETREQUEST']._serialized_end=499
+  _globals['_SENDMONEYREQUEST']._serialized_start=502
+  _globals['_SENDMONEYREQUEST']._serialized_end=730
+  _globals['_PAYMENTSERVICE']._serialized_start=733
+  _globals['_PAYMENTSERVICE']._serialized_end=2030
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ import warnings
 
 from sampan.payment.v1 import payment_service_pb2 as sampan_dot_payment_dot_v1_dot_payment__service__pb2
 from sampan.payment.v1 import top_up_pb2 as sampan_dot_payment_dot_v1_dot_top__up__pb2
+from sampan.payment.v1 import transaction_pb2 as sampan_dot_payment_dot_v1_dot_transaction__pb2
 from sampan.payment.v1 import wallet_pb2 as sampan_dot_payment_dot_v1_dot_wallet__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -55,6 +56,11 @@ class PaymentServiceStub:
                 request_serializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.GetWalletRequest.SerializeToString,
                 response_deserializer=sampan_dot_payment_dot_v1_dot_wallet__pb2.Wallet.FromString,
                 _registered_method=True)
+        self.SendMoney = channel.unary_unary(
+                '/sampan.payment.v1.PaymentService/SendMoney',
+                request_serializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.SendMoneyRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_transaction__pb2.Transaction.FromString,
+                _registered_method=True)
         self.CreateTopUp = channel.unary_unary(
                 '/sampan.payment.v1.PaymentService/CreateTopUp',
                 request_serializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.CreateTopUpRequest.SerializeToString,
@@ -103,6 +109,17 @@ class PaymentServiceServicer:
     def GetWallet(self, request, context):
         """One of the caller's wallets. REST: GET /v1/wallets/{id}.
         Errors: INVALID_ARGUMENT (400), WALLET_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SendMoney(self, request, context):
+        """Sends money from one of the caller's wallets to another person's wallet of the same currency, at once. The answer to equal
+        requests stays the same whatever happens later. REST: POST /v1/transactions/send, 201.
+        Errors: INVALID_ARGUMENT, CURRENCY_MISMATCH, SELF_TRANSFER (400), ACCOUNT_SUSPENDED (403), WALLET_NOT_FOUND also for somebody
+        else's, RECIPIENT_NOT_FOUND (404), INSUFFICIENT_FUNDS, REQUEST_ID_REUSED (409), DAILY_LIMIT_EXCEEDED, RATE_LIMITED, OVERLOADED (429),
+        OUTCOME_UNKNOWN (503).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -162,6 +179,11 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.GetWallet,
                     request_deserializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.GetWalletRequest.FromString,
                     response_serializer=sampan_dot_payment_dot_v1_dot_wallet__pb2.Wallet.SerializeToString,
+            ),
+            'SendMoney': grpc.unary_unary_rpc_method_handler(
+                    servicer.SendMoney,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.SendMoneyRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_transaction__pb2.Transaction.SerializeToString,
             ),
             'CreateTopUp': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateTopUp,
@@ -269,6 +291,33 @@ class PaymentService:
             '/sampan.payment.v1.PaymentService/GetWallet',
             sampan_dot_payment_dot_v1_dot_payment__service__pb2.GetWalletRequest.SerializeToString,
             sampan_dot_payment_dot_v1_dot_wallet__pb2.Wallet.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendMoney(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentService/SendMoney',
+            sampan_dot_payment_dot_v1_dot_payment__service__pb2.SendMoneyRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_transaction__pb2.Transaction.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from sampan.payment.v1 import payment_service_pb2 as _payment_service_pb2
 from sampan.payment.v1 import top_up_pb2 as _top_up_pb2
+from sampan.payment.v1 import transaction_pb2 as _transaction_pb2
 from sampan.payment.v1 import wallet_pb2 as _wallet_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -51,6 +52,13 @@ class PaymentServiceStub:
     """One of the caller's wallets. REST: GET /v1/wallets/{id}.
     Errors: INVALID_ARGUMENT (400), WALLET_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
     """
+    SendMoney: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.SendMoneyRequest, _transaction_pb2.Transaction]
+    """Sends money from one of the caller's wallets to another person's wallet of the same currency, at once. The answer to equal
+    requests stays the same whatever happens later. REST: POST /v1/transactions/send, 201.
+    Errors: INVALID_ARGUMENT, CURRENCY_MISMATCH, SELF_TRANSFER (400), ACCOUNT_SUSPENDED (403), WALLET_NOT_FOUND also for somebody
+    else's, RECIPIENT_NOT_FOUND (404), INSUFFICIENT_FUNDS, REQUEST_ID_REUSED (409), DAILY_LIMIT_EXCEEDED, RATE_LIMITED, OVERLOADED (429),
+    OUTCOME_UNKNOWN (503).
+    """
     CreateTopUp: _grpc.UnaryUnaryMultiCallable[_top_up_pb2.CreateTopUpRequest, _top_up_pb2.TopUp]
     """Asks for money into one of the caller's wallets: the answer has a QR that any banking app of the country pays. REST: POST
     /v1/transactions/topup, 201.
@@ -93,6 +101,13 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     GetWallet: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.GetWalletRequest, _wallet_pb2.Wallet]  # type: ignore[assignment]
     """One of the caller's wallets. REST: GET /v1/wallets/{id}.
     Errors: INVALID_ARGUMENT (400), WALLET_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+    """
+    SendMoney: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.SendMoneyRequest, _transaction_pb2.Transaction]  # type: ignore[assignment]
+    """Sends money from one of the caller's wallets to another person's wallet of the same currency, at once. The answer to equal
+    requests stays the same whatever happens later. REST: POST /v1/transactions/send, 201.
+    Errors: INVALID_ARGUMENT, CURRENCY_MISMATCH, SELF_TRANSFER (400), ACCOUNT_SUSPENDED (403), WALLET_NOT_FOUND also for somebody
+    else's, RECIPIENT_NOT_FOUND (404), INSUFFICIENT_FUNDS, REQUEST_ID_REUSED (409), DAILY_LIMIT_EXCEEDED, RATE_LIMITED, OVERLOADED (429),
+    OUTCOME_UNKNOWN (503).
     """
     CreateTopUp: _aio.UnaryUnaryMultiCallable[_top_up_pb2.CreateTopUpRequest, _top_up_pb2.TopUp]  # type: ignore[assignment]
     """Asks for money into one of the caller's wallets: the answer has a QR that any banking app of the country pays. REST: POST
@@ -151,6 +166,19 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_wallet_pb2.Wallet, _abc.Awaitable[_wallet_pb2.Wallet]]:
         """One of the caller's wallets. REST: GET /v1/wallets/{id}.
         Errors: INVALID_ARGUMENT (400), WALLET_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+        """
+
+    @_abc_1.abstractmethod
+    def SendMoney(
+        self,
+        request: _payment_service_pb2.SendMoneyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transaction_pb2.Transaction, _abc.Awaitable[_transaction_pb2.Transaction]]:
+        """Sends money from one of the caller's wallets to another person's wallet of the same currency, at once. The answer to equal
+        requests stays the same whatever happens later. REST: POST /v1/transactions/send, 201.
+        Errors: INVALID_ARGUMENT, CURRENCY_MISMATCH, SELF_TRANSFER (400), ACCOUNT_SUSPENDED (403), WALLET_NOT_FOUND also for somebody
+        else's, RECIPIENT_NOT_FOUND (404), INSUFFICIENT_FUNDS, REQUEST_ID_REUSED (409), DAILY_LIMIT_EXCEEDED, RATE_LIMITED, OVERLOADED (429),
+        OUTCOME_UNKNOWN (503).
         """
 
     @_abc_1.abstractmethod
