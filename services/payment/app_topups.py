@@ -62,6 +62,7 @@ class TopUps:
             base.log,
             interval=settings.sweep_seconds,
             lease=settings.sweep_lease_seconds,
+            patience=settings.ask_seconds,
         )
         self.methods = TopUpMethods(service, receiver, providers, idempotency)
         self.run = sweeper.run

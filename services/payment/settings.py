@@ -56,6 +56,8 @@ class PaymentSettings(DatabaseSettings):
     # The sweeper, in seconds: between its rounds, and for how long a top-up is one sweeper's own.
     sweep_seconds: float = Field(default=1.0, gt=0, le=60)
     sweep_lease_seconds: float = Field(default=30.0, gt=0)
+    # How long a bank may take to say what it has, in seconds.
+    ask_seconds: float = Field(default=5.0, gt=0, le=60)
     # After how long a bank is asked about a payment that has begun; how long after its end a QR expires; how
     # long a bank may be about a payment of which it says that it has no money.
     inquiry_seconds: float = Field(default=5.0, gt=0)

@@ -13,8 +13,8 @@ from services.mesh.clock import Clock, moment
 from services.mesh.database import Database
 from services.mesh.errors import SampanError, Unavailable
 from services.payment import repository_topups as repository
-from services.payment.domain_topups import By, Status, TopUp
-from services.payment.providers.provider import Provider
+from services.payment.domain_topups import By, TopUp
+from services.payment.providers.provider import Notice, Provider
 from services.payment.receiving import Receiver
 
 # What one round takes on, at most.
@@ -22,7 +22,7 @@ _ROUND = 50
 
 
 class Sweeper:
-    """One for each process; several share the work. A round every `interval` seconds.
+    """One for each process; several share the work. A round every `interval` seconds; a bank has `patience`.
 
     Who looks at a top-up has it for `lease` seconds; a crash leaves it to whoever looks after that. No
     transaction is open while a bank is asked.
@@ -38,6 +38,7 @@ class Sweeper:
         *,
         interval: float,
         lease: float,
+        patience: float,
     ) -> None:
         self._database = database
         self._receiver = receiver
@@ -46,6 +47,7 @@ class Sweeper:
         self._log = log
         self._interval = interval
         self._lease = lease
+        self._patience = patience
 
     async def run(self) -> None:
         """Until cancelled. Nothing that is away ends it."""
@@ -64,22 +66,27 @@ class Sweeper:
             found = await repository.due(connection, now, now + timedelta(seconds=self._lease), _ROUND)
         for top_up in found:
             try:
-                await self.finish(top_up)
-            except Unavailable:
-                raise
+                notices = await self._asked(top_up)
+                await faults.point("payment.sweep.asked")
+                await self._finish(top_up, notices)
             except SampanError as error:
-                # The lease ends, and it is looked at again.
+                # Others are not made to wait for it: its lease ends, and it is looked at again.
                 self._log.warning("top_up.unfinished", top_up=str(top_up.id), reason=error.reason)
         return len(found)
 
-    async def finish(self, top_up: TopUp) -> Status | None:
-        """What a top-up is after its bank was asked. Raises Unavailable when the bank does not know now."""
+    async def _asked(self, top_up: TopUp) -> list[Notice]:
+        """What the bank has. Raises Unavailable when it does not say, or is none of ours any more."""
         provider = self._providers.get(top_up.provider)
-        # Of a provider that is not there any more nobody knows whether it has the money: it stays open.
         if provider is None:
             raise Unavailable
-        notices = await provider.ask(top_up.reference)
-        await faults.point("payment.sweep.asked")
+        try:
+            async with asyncio.timeout(self._patience):
+                return await provider.ask(top_up.reference)
+        except TimeoutError:
+            raise Unavailable from None
+
+    async def _finish(self, top_up: TopUp, notices: list[Notice]) -> None:
         for notice in notices:
-            await self._receiver.receive(provider.name, notice, By.SWEEPER)
-        return await self._receiver.nothing_came(top_up.id) if not notices else None
+            await self._receiver.receive(top_up.provider, notice, By.SWEEPER)
+        if not notices:
+            await self._receiver.nothing_came(top_up.id)

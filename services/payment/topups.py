@@ -14,6 +14,7 @@ from services.mesh.paging import DEFAULT_LIMIT, Page, PageTokens
 from services.payment import repository_topups as repository
 from services.payment.domain_topups import Status, TopUp
 from services.payment.errors import (
+    AccountSuspended,
     AmountTooLarge,
     CurrencyMismatch,
     MethodUnavailable,
@@ -60,7 +61,8 @@ class TopUpService:
     ) -> TopUp:
         """Asks for money.
 
-        Raises CurrencyMismatch, AmountTooLarge, WalletNotFound, TooManyTopUps or MethodUnavailable.
+        Raises CurrencyMismatch, AmountTooLarge, WalletNotFound, AccountSuspended, TooManyTopUps or
+        MethodUnavailable.
         """
         if RAILS[method].currency != currency:
             raise CurrencyMismatch
@@ -75,6 +77,8 @@ class TopUpService:
                     raise WalletNotFound
                 if wallet.currency != currency:
                     raise CurrencyMismatch
+                if wallet.suspended:
+                    raise AccountSuspended
                 if await repository.count_open(connection, user_id) >= self._max_open:
                     raise TooManyTopUps
                 made = self._made(top_up_id, user_id, wallet_id, amount, method)

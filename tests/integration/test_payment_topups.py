@@ -235,6 +235,7 @@ async def test_money_for_a_suspended_account_is_held(shop: Till) -> None:
     await shop.people.internal.SetStanding(standing)
     assert (await shop.tell(shop.notice(made))).outcome == "review"
     assert (await shop.seen(who, made.id)).review_reason == "ACCOUNT_SUSPENDED"
+    assert await reason(shop.asked(who)) == "ACCOUNT_SUSPENDED"
     await shop.books()
 
 
@@ -407,6 +408,18 @@ async def test_while_a_bank_cannot_be_asked_nothing_expires(
         assert await status(shop, made) == "pending"
         (tmp_path / "bank" / f"{made.reference}.json").rmdir()
         await until(lambda: status(shop, made), "expired", within=WITHIN)
+
+
+async def test_one_bad_top_up_does_not_keep_others_waiting(
+    payment_database: Clone, pki: Pki, tmp_path: Path
+) -> None:
+    async with till(payment_database, pki, tmp_path, sweep_lease_seconds=3600) as shop:
+        asked = [await shop.asked(shop.people.new()) for _ in range(5)]
+        (tmp_path / "bank" / f"{asked[0].reference}.json").mkdir(parents=True)
+        shop.clock.ahead = HOUR.total_seconds()
+        for one in asked[1:]:
+            await until(lambda one=one: status(shop, one), "expired", within=WITHIN)
+        assert await status(shop, asked[0]) == "pending"
 
 
 async def test_two_sweepers_and_the_news_at_once_credit_once(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import lru_cache
 
 import segno
 
@@ -11,6 +12,8 @@ _SCALE = 6
 _BORDER = 4
 
 
+# Who waits for a payment asks again and again; a picture costs some 10 ms.
+@lru_cache(maxsize=1024)
 def png(payload: str) -> bytes:
     """A PNG of the payload, some 400 pixels wide."""
     made = io.BytesIO()

@@ -129,7 +129,7 @@ class PaymentServiceServicer:
         """Asks for money into one of the caller's wallets: the answer has a QR that any banking app of the country pays. REST: POST
         /v1/transactions/topup, 201.
         Errors: INVALID_ARGUMENT (400), CURRENCY_MISMATCH (400) when wallet, currency and method do not go together, AMOUNT_TOO_LARGE (400),
-        WALLET_NOT_FOUND (404) also for somebody else's, TOO_MANY_TOP_UPS (409), METHOD_UNAVAILABLE (409), RATE_LIMITED (429).
+        ACCOUNT_SUSPENDED (403), WALLET_NOT_FOUND (404) also for somebody else's, TOO_MANY_TOP_UPS (409), METHOD_UNAVAILABLE (409), RATE_LIMITED (429).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

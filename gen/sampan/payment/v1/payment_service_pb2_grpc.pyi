@@ -63,7 +63,7 @@ class PaymentServiceStub:
     """Asks for money into one of the caller's wallets: the answer has a QR that any banking app of the country pays. REST: POST
     /v1/transactions/topup, 201.
     Errors: INVALID_ARGUMENT (400), CURRENCY_MISMATCH (400) when wallet, currency and method do not go together, AMOUNT_TOO_LARGE (400),
-    WALLET_NOT_FOUND (404) also for somebody else's, TOO_MANY_TOP_UPS (409), METHOD_UNAVAILABLE (409), RATE_LIMITED (429).
+    ACCOUNT_SUSPENDED (403), WALLET_NOT_FOUND (404) also for somebody else's, TOO_MANY_TOP_UPS (409), METHOD_UNAVAILABLE (409), RATE_LIMITED (429).
     """
     ListTopUps: _grpc.UnaryUnaryMultiCallable[_top_up_pb2.ListTopUpsRequest, _top_up_pb2.ListTopUpsResponse]
     """The caller's top-ups, newest first. REST: GET /v1/transactions/topup.
@@ -113,7 +113,7 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     """Asks for money into one of the caller's wallets: the answer has a QR that any banking app of the country pays. REST: POST
     /v1/transactions/topup, 201.
     Errors: INVALID_ARGUMENT (400), CURRENCY_MISMATCH (400) when wallet, currency and method do not go together, AMOUNT_TOO_LARGE (400),
-    WALLET_NOT_FOUND (404) also for somebody else's, TOO_MANY_TOP_UPS (409), METHOD_UNAVAILABLE (409), RATE_LIMITED (429).
+    ACCOUNT_SUSPENDED (403), WALLET_NOT_FOUND (404) also for somebody else's, TOO_MANY_TOP_UPS (409), METHOD_UNAVAILABLE (409), RATE_LIMITED (429).
     """
     ListTopUps: _aio.UnaryUnaryMultiCallable[_top_up_pb2.ListTopUpsRequest, _top_up_pb2.ListTopUpsResponse]  # type: ignore[assignment]
     """The caller's top-ups, newest first. REST: GET /v1/transactions/topup.
@@ -190,7 +190,7 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Asks for money into one of the caller's wallets: the answer has a QR that any banking app of the country pays. REST: POST
         /v1/transactions/topup, 201.
         Errors: INVALID_ARGUMENT (400), CURRENCY_MISMATCH (400) when wallet, currency and method do not go together, AMOUNT_TOO_LARGE (400),
-        WALLET_NOT_FOUND (404) also for somebody else's, TOO_MANY_TOP_UPS (409), METHOD_UNAVAILABLE (409), RATE_LIMITED (429).
+        ACCOUNT_SUSPENDED (403), WALLET_NOT_FOUND (404) also for somebody else's, TOO_MANY_TOP_UPS (409), METHOD_UNAVAILABLE (409), RATE_LIMITED (429).
         """
 
     @_abc_1.abstractmethod
