@@ -17,11 +17,13 @@ class Status(StrEnum):
     COMPLETED = "completed"
     REVIEW = "review"
     EXPIRED = "expired"
+    # Money that was held for review has gone back.
+    RETURNED = "returned"
 
 
 OPEN = (Status.PENDING, Status.PROCESSING)
 # Money has come: what else comes for the same QR was not asked for.
-PAID = (Status.COMPLETED, Status.REVIEW)
+PAID = (Status.COMPLETED, Status.REVIEW, Status.RETURNED)
 
 
 class Why(StrEnum):
@@ -41,6 +43,14 @@ class By(StrEnum):
     CUSTOMER = "customer"
     PROVIDER = "provider"
     SWEEPER = "sweeper"
+    OPERATOR = "operator"
+
+
+class Decision(StrEnum):
+    """What an operator does with money that is held for review."""
+
+    CREDIT = "credit"
+    RETURN = "return"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +106,18 @@ class Paid:
     amount: int
     currency: str
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Money that is held for review. What belongs to no top-up has neither one nor a wallet."""
+
+    paid: Paid
+    why: Why
+    top_up_id: UUID | None
+    user_id: UUID | None
+    wallet_id: UUID | None
+    received_at: datetime
 
 
 class Answer(StrEnum):

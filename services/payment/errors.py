@@ -133,3 +133,15 @@ class PaymentInProgress(FailedPrecondition):
     reason = "PAYMENT_IN_PROGRESS"
     domain = DOMAIN
     detail = "somebody is paying this QR"
+
+
+class PaymentNotHeld(NotFound):
+    reason = "PAYMENT_NOT_HELD"
+    domain = DOMAIN
+    detail = "there is no such payment among those held for review"
+
+
+class PaymentResolved(FailedPrecondition):
+    reason = "PAYMENT_RESOLVED"
+    domain = DOMAIN
+    detail = "this payment was decided about before"

@@ -192,6 +192,6 @@ person_keys = Table(
     Column("wrapped", LargeBinary, nullable=False),
 )
 
-top_ups, provider_payments = models_topups.declare(metadata)
+top_ups, provider_payments, resolutions = models_topups.declare(metadata)
 idempotency.declare(metadata)
 outbox.declare(metadata)

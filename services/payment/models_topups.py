@@ -17,13 +17,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import UUID
 
-STATUSES = "'pending', 'processing', 'completed', 'review', 'expired'"
+STATUSES = "'pending', 'processing', 'completed', 'review', 'expired', 'returned'"
 OPEN = "status IN ('pending', 'processing')"
 
 
-def declare(metadata: MetaData) -> tuple[Table, Table]:
+def declare(metadata: MetaData) -> tuple[Table, Table, Table]:
     """The tables, for payment's models."""
-    return _top_ups(metadata), _payments(metadata)
+    return _top_ups(metadata), _payments(metadata), _resolutions(metadata)
 
 
 def _top_ups(metadata: MetaData) -> Table:
@@ -82,4 +82,23 @@ def _payments(metadata: MetaData) -> Table:
         Column("transfer_id", UUID(as_uuid=True), nullable=False),
         PrimaryKeyConstraint("provider", "payment_id", name="provider_payments_pkey"),
         CheckConstraint("amount > 0", name="provider_payments_amount_check"),
+        Index("provider_payments_held_idx", "received_at", postgresql_where=text("held_because <> ''")),
+    )
+
+
+def _resolutions(metadata: MetaData) -> Table:
+    """What an operator did with money that was held: once for each payment."""
+    return Table(
+        "resolutions",
+        metadata,
+        Column("provider", Text, nullable=False),
+        Column("payment_id", Text, nullable=False),
+        # credit, return
+        Column("decision", Text, nullable=False),
+        # Null: it went back.
+        Column("wallet_id", UUID(as_uuid=True)),
+        Column("transfer_id", UUID(as_uuid=True), nullable=False),
+        Column("resolved_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+        PrimaryKeyConstraint("provider", "payment_id", name="resolutions_pkey"),
+        CheckConstraint("(decision = 'credit') = (wallet_id IS NOT NULL)", name="resolutions_decision_check"),
     )

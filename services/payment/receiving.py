@@ -175,13 +175,10 @@ class Receiver:
             if known is None:
                 raise Unavailable
             return _again(known, paid)
-        await ledger.post(
+        await ledger.take_in(
             connection,
             transfer_id,
-            provider=paid.provider,
-            method=paid.method,
-            currency=paid.currency,
-            amount=paid.amount,
+            paid,
             wallet_id=ours.wallet_id if ours and why is None else None,
             top_up_id=ours.id if ours else None,
         )

@@ -24,7 +24,7 @@ STATEMENTS = (
         expires_at timestamptz NOT NULL,
         created_at timestamptz NOT NULL DEFAULT now(),
         status text NOT NULL DEFAULT 'pending' CONSTRAINT top_ups_status_check
-            CHECK (status IN ('pending', 'processing', 'completed', 'review', 'expired')),
+            CHECK (status IN ('pending', 'processing', 'completed', 'review', 'expired', 'returned')),
         payment_id text NOT NULL DEFAULT '',
         processing_since timestamptz,
         settled_at timestamptz,
@@ -53,6 +53,19 @@ STATEMENTS = (
         CONSTRAINT provider_payments_pkey PRIMARY KEY (provider, payment_id)
     )
     """,
+    "CREATE INDEX provider_payments_held_idx ON provider_payments (received_at) WHERE held_because <> ''",
+    """
+    CREATE TABLE resolutions (
+        provider text NOT NULL,
+        payment_id text NOT NULL,
+        decision text NOT NULL,
+        wallet_id uuid,
+        transfer_id uuid NOT NULL,
+        resolved_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        CONSTRAINT resolutions_pkey PRIMARY KEY (provider, payment_id),
+        CONSTRAINT resolutions_decision_check CHECK ((decision = 'credit') = (wallet_id IS NOT NULL))
+    )
+    """,
     # What was asked for stays; only how far it has come changes.
     "GRANT SELECT, INSERT ON top_ups TO payment",
     """
@@ -60,7 +73,7 @@ STATEMENTS = (
     ON top_ups TO payment
     """,
     # What happened is only added to.
-    "GRANT SELECT, INSERT ON provider_payments TO payment",
+    "GRANT SELECT, INSERT ON provider_payments, resolutions TO payment",
 )
 
 
@@ -70,5 +83,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("provider_payments", "top_ups"):
+    for table in ("resolutions", "provider_payments", "top_ups"):
         op.drop_table(table)

@@ -104,6 +104,14 @@ class _PaymentErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pa
     """409 FAILED_PRECONDITION. Somebody is just paying this QR.
     Sample: {"reason":"PAYMENT_IN_PROGRESS","detail":"somebody is paying this QR"}
     """
+    PAYMENT_ERROR_REASON_PAYMENT_NOT_HELD: _PaymentErrorReason.ValueType  # 72
+    """404 NOT_FOUND. There is no such payment among those held for review.
+    Sample: {"reason":"PAYMENT_NOT_HELD","detail":"there is no such payment among those held for review"}
+    """
+    PAYMENT_ERROR_REASON_PAYMENT_RESOLVED: _PaymentErrorReason.ValueType  # 73
+    """409 FAILED_PRECONDITION. Somebody decided about it before.
+    Sample: {"reason":"PAYMENT_RESOLVED","detail":"this payment was decided about before"}
+    """
 
 class PaymentErrorReason(_PaymentErrorReason, metaclass=_PaymentErrorReasonEnumTypeWrapper):
     """Reasons of this context; the domain is `sampan.payment`. Sent without the prefix."""
@@ -189,5 +197,13 @@ Sample: {"reason":"TOP_UP_SETTLED","detail":"this QR is paid already"}
 PAYMENT_ERROR_REASON_PAYMENT_IN_PROGRESS: PaymentErrorReason.ValueType  # 71
 """409 FAILED_PRECONDITION. Somebody is just paying this QR.
 Sample: {"reason":"PAYMENT_IN_PROGRESS","detail":"somebody is paying this QR"}
+"""
+PAYMENT_ERROR_REASON_PAYMENT_NOT_HELD: PaymentErrorReason.ValueType  # 72
+"""404 NOT_FOUND. There is no such payment among those held for review.
+Sample: {"reason":"PAYMENT_NOT_HELD","detail":"there is no such payment among those held for review"}
+"""
+PAYMENT_ERROR_REASON_PAYMENT_RESOLVED: PaymentErrorReason.ValueType  # 73
+"""409 FAILED_PRECONDITION. Somebody decided about it before.
+Sample: {"reason":"PAYMENT_RESOLVED","detail":"this payment was decided about before"}
 """
 Global___PaymentErrorReason: _TypeAlias = PaymentErrorReason  # noqa: Y015

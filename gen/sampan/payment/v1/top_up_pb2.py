@@ -27,7 +27,7 @@ from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esampan/payment/v1/top_up.proto\x12\x11sampan.payment.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\x03\n\x05TopUp\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\twallet_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61mount\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x0e\n\x06method\x18\x05 \x01(\t\x12\x0e\n\x06status\x18\x06 \x01(\t\x12\x11\n\treference\x18\x07 \x01(\t\x12\x12\n\nqr_payload\x18\x08 \x01(\t\x12\x0e\n\x06qr_png\x18\t \x01(\x0c\x12.\n\nexpires_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ncreated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nsettled_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bpaid_amount\x18\r \x01(\x03\x12\x15\n\rreview_reason\x18\x0e \x01(\t\x12/\n\x07history\x18\x0f \x03(\x0b\x32\x1e.sampan.payment.v1.TopUpChange\"Q\n\x0bTopUpChange\x12\x0e\n\x06status\x18\x01 \x01(\t\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\n\n\x02\x62y\x18\x03 \x01(\t\"\xee\x01\n\x12\x43reateTopUpRequest\x12\x1b\n\twallet_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x17\n\x06\x61mount\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12:\n\x08\x63urrency\x18\x03 \x01(\tB(\xbaH%r#R\x03THBR\x03SGDR\x03IDRR\x03MYRR\x03PHPR\x03VNDR\x03USD\x12\x45\n\x06method\x18\x04 \x01(\tB5\xbaH2r0R\tpromptpayR\x06paynowR\x04qrisR\x07\x64uitnowR\x04qrphR\x06vietqr\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\'\n\x0fGetTopUpRequest\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"\xb6\x01\n\x11ListTopUpsRequest\x12\x1e\n\twallet_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12I\n\x06status\x18\x02 \x01(\tB9\xbaH6r1R\x07pendingR\nprocessingR\tcompletedR\x06reviewR\x07\x65xpired\xd8\x01\x01\x12\x18\n\x05limit\x18\x03 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"j\n\x12ListTopUpsResponse\x12)\n\x07top_ups\x18\x01 \x03(\x0b\x32\x18.sampan.payment.v1.TopUp\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08has_more\x18\x03 \x01(\x08\"m\n\x16ReceiveCallbackRequest\x12/\n\x08provider\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,31}$\x12\"\n\x04\x62ody\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBody\"V\n\x17ReceiveCallbackResponse\x12\x0f\n\x07outcome\x18\x01 \x01(\t\x12\x17\n\x0frepeated_before\x18\x02 \x01(\x08\x12\x11\n\ttop_up_id\x18\x03 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esampan/payment/v1/top_up.proto\x12\x11sampan.payment.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\x03\n\x05TopUp\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\twallet_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61mount\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x0e\n\x06method\x18\x05 \x01(\t\x12\x0e\n\x06status\x18\x06 \x01(\t\x12\x11\n\treference\x18\x07 \x01(\t\x12\x12\n\nqr_payload\x18\x08 \x01(\t\x12\x0e\n\x06qr_png\x18\t \x01(\x0c\x12.\n\nexpires_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ncreated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nsettled_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bpaid_amount\x18\r \x01(\x03\x12\x15\n\rreview_reason\x18\x0e \x01(\t\x12/\n\x07history\x18\x0f \x03(\x0b\x32\x1e.sampan.payment.v1.TopUpChange\"Q\n\x0bTopUpChange\x12\x0e\n\x06status\x18\x01 \x01(\t\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\n\n\x02\x62y\x18\x03 \x01(\t\"\xee\x01\n\x12\x43reateTopUpRequest\x12\x1b\n\twallet_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x17\n\x06\x61mount\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12:\n\x08\x63urrency\x18\x03 \x01(\tB(\xbaH%r#R\x03THBR\x03SGDR\x03IDRR\x03MYRR\x03PHPR\x03VNDR\x03USD\x12\x45\n\x06method\x18\x04 \x01(\tB5\xbaH2r0R\tpromptpayR\x06paynowR\x04qrisR\x07\x64uitnowR\x04qrphR\x06vietqr\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\'\n\x0fGetTopUpRequest\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"\xc0\x01\n\x11ListTopUpsRequest\x12\x1e\n\twallet_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12S\n\x06status\x18\x02 \x01(\tBC\xbaH@r;R\x07pendingR\nprocessingR\tcompletedR\x06reviewR\x07\x65xpiredR\x08returned\xd8\x01\x01\x12\x18\n\x05limit\x18\x03 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"j\n\x12ListTopUpsResponse\x12)\n\x07top_ups\x18\x01 \x03(\x0b\x32\x18.sampan.payment.v1.TopUp\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08has_more\x18\x03 \x01(\x08\"m\n\x16ReceiveCallbackRequest\x12/\n\x08provider\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,31}$\x12\"\n\x04\x62ody\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBody\"V\n\x17ReceiveCallbackResponse\x12\x0f\n\x07outcome\x18\x01 \x01(\t\x12\x17\n\x0frepeated_before\x18\x02 \x01(\x08\x12\x11\n\ttop_up_id\x18\x03 \x01(\t\"\x9d\x02\n\x0bHeldPayment\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06method\x18\x04 \x01(\t\x12\x11\n\treference\x18\x05 \x01(\t\x12\x0e\n\x06\x61mount\x18\x06 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x07 \x01(\t\x12\x11\n\ttop_up_id\x18\x08 \x01(\t\x12\x0f\n\x07user_id\x18\t \x01(\t\x12\x11\n\twallet_id\x18\n \x01(\t\x12+\n\x07paid_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0breceived_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"4\n\x17ListHeldPaymentsRequest\x12\x19\n\x05limit\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\"L\n\x18ListHeldPaymentsResponse\x12\x30\n\x08payments\x18\x01 \x03(\x0b\x32\x1e.sampan.payment.v1.HeldPayment\"\xd1\x01\n\x15ResolvePaymentRequest\x12/\n\x08provider\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,31}$\x12\x1d\n\npayment_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\'\n\x08\x64\x65\x63ision\x18\x03 \x01(\tB\x15\xbaH\x12r\x10R\x06\x63reditR\x06return\x12\x1e\n\twallet_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"0\n\x16ResolvePaymentResponse\x12\x16\n\x0etransaction_id\x18\x01 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,13 +49,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTTOPUPSREQUEST'].fields_by_name['wallet_id']._loaded_options = None
   _globals['_LISTTOPUPSREQUEST'].fields_by_name['wallet_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
   _globals['_LISTTOPUPSREQUEST'].fields_by_name['status']._loaded_options = None
-  _globals['_LISTTOPUPSREQUEST'].fields_by_name['status']._serialized_options = b'\272H6r1R\007pendingR\nprocessingR\tcompletedR\006reviewR\007expired\330\001\001'
+  _globals['_LISTTOPUPSREQUEST'].fields_by_name['status']._serialized_options = b'\272H@r;R\007pendingR\nprocessingR\tcompletedR\006reviewR\007expiredR\010returned\330\001\001'
   _globals['_LISTTOPUPSREQUEST'].fields_by_name['limit']._loaded_options = None
   _globals['_LISTTOPUPSREQUEST'].fields_by_name['limit']._serialized_options = b'\272H\006\032\004\030d(\000'
   _globals['_LISTTOPUPSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTTOPUPSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\004'
   _globals['_RECEIVECALLBACKREQUEST'].fields_by_name['provider']._loaded_options = None
   _globals['_RECEIVECALLBACKREQUEST'].fields_by_name['provider']._serialized_options = b'\272H\032r\0302\026^[a-z][a-z0-9_]{0,31}$'
+  _globals['_LISTHELDPAYMENTSREQUEST'].fields_by_name['limit']._loaded_options = None
+  _globals['_LISTHELDPAYMENTSREQUEST'].fields_by_name['limit']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
+  _globals['_RESOLVEPAYMENTREQUEST'].fields_by_name['provider']._loaded_options = None
+  _globals['_RESOLVEPAYMENTREQUEST'].fields_by_name['provider']._serialized_options = b'\272H\032r\0302\026^[a-z][a-z0-9_]{0,31}$'
+  _globals['_RESOLVEPAYMENTREQUEST'].fields_by_name['payment_id']._loaded_options = None
+  _globals['_RESOLVEPAYMENTREQUEST'].fields_by_name['payment_id']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_RESOLVEPAYMENTREQUEST'].fields_by_name['decision']._loaded_options = None
+  _globals['_RESOLVEPAYMENTREQUEST'].fields_by_name['decision']._serialized_options = b'\272H\022r\020R\006creditR\006return'
+  _globals['_RESOLVEPAYMENTREQUEST'].fields_by_name['wallet_id']._loaded_options = None
+  _globals['_RESOLVEPAYMENTREQUEST'].fields_by_name['wallet_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_RESOLVEPAYMENTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_RESOLVEPAYMENTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
   _globals['_TOPUP']._serialized_start=143
   _globals['_TOPUP']._serialized_end=539
   _globals['_TOPUPCHANGE']._serialized_start=541
@@ -65,11 +77,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETTOPUPREQUEST']._serialized_start=865
   _globals['_GETTOPUPREQUEST']._serialized_end=904
   _globals['_LISTTOPUPSREQUEST']._serialized_start=907
-  _globals['_LISTTOPUPSREQUEST']._serialized_end=1089
-  _globals['_LISTTOPUPSRESPONSE']._serialized_start=1091
-  _globals['_LISTTOPUPSRESPONSE']._serialized_end=1197
-  _globals['_RECEIVECALLBACKREQUEST']._serialized_start=1199
-  _globals['_RECEIVECALLBACKREQUEST']._serialized_end=1308
-  _globals['_RECEIVECALLBACKRESPONSE']._serialized_start=1310
-  _globals['_RECEIVECALLBACKRESPONSE']._serialized_end=1396
+  _globals['_LISTTOPUPSREQUEST']._serialized_end=1099
+  _globals['_LISTTOPUPSRESPONSE']._serialized_start=1101
+  _globals['_LISTTOPUPSRESPONSE']._serialized_end=1207
+  _globals['_RECEIVECALLBACKREQUEST']._serialized_start=1209
+  _globals['_RECEIVECALLBACKREQUEST']._serialized_end=1318
+  _globals['_RECEIVECALLBACKRESPONSE']._serialized_start=1320
+  _globals['_RECEIVECALLBACKRESPONSE']._serialized_end=1406
+  _globals['_HELDPAYMENT']._serialized_start=1409
+  _globals['_HELDPAYMENT']._serialized_end=1694
+  _globals['_LISTHELDPAYMENTSREQUEST']._serialized_start=1696
+  _globals['_LISTHELDPAYMENTSREQUEST']._serialized_end=1748
+  _globals['_LISTHELDPAYMENTSRESPONSE']._serialized_start=1750
+  _globals['_LISTHELDPAYMENTSRESPONSE']._serialized_end=1826
+  _globals['_RESOLVEPAYMENTREQUEST']._serialized_start=1829
+  _globals['_RESOLVEPAYMENTREQUEST']._serialized_end=2038
+  _globals['_RESOLVEPAYMENTRESPONSE']._serialized_start=2040
+  _globals['_RESOLVEPAYMENTRESPONSE']._serialized_end=2088
 # @@protoc_insertion_point(module_scope)

@@ -54,7 +54,7 @@ class TopUp(_message.Message):
     status: _builtins.str
     """pending: nobody has paid yet. processing: a customer has said yes, and their bank is about it; this does not expire. completed:
     the wallet has the money. review: money came that was not asked for in this way; it is held, and not in the wallet. expired:
-    nobody paid in time.
+    nobody paid in time. returned: money that was held has gone back.
     """
     reference: _builtins.str
     """What the payment is known by at the bank: 25 digits and capital letters, in field 62 of the QR."""
@@ -121,7 +121,7 @@ class TopUpChange(_message.Message):
     status: _builtins.str
     """The status since then."""
     by: _builtins.str
-    """What made it so: customer, provider or sweeper."""
+    """What made it so: customer, provider, sweeper or operator."""
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -324,3 +324,179 @@ class ReceiveCallbackResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReceiveCallbackResponse: _TypeAlias = ReceiveCallbackResponse  # noqa: Y015
+
+@_typing.final
+class HeldPayment(_message.Message):
+    """Money that came, and is held for review."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    TOP_UP_ID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    WALLET_ID_FIELD_NUMBER: _builtins.int
+    PAID_AT_FIELD_NUMBER: _builtins.int
+    RECEIVED_AT_FIELD_NUMBER: _builtins.int
+    provider: _builtins.str
+    """The provider."""
+    payment_id: _builtins.str
+    """Its own id of the payment."""
+    reason: _builtins.str
+    """WRONG_AMOUNT, WRONG_METHOD, PAID_LATE, PAID_TWICE, UNKNOWN_REFERENCE or ACCOUNT_SUSPENDED."""
+    method: _builtins.str
+    """The rail."""
+    reference: _builtins.str
+    """As the bank said it."""
+    amount: _builtins.int
+    """Minor units."""
+    currency: _builtins.str
+    """ISO 4217."""
+    top_up_id: _builtins.str
+    """The top-up; empty when it is for none."""
+    user_id: _builtins.str
+    """Whose top-up; empty when it is for none."""
+    wallet_id: _builtins.str
+    """The wallet that the top-up is for; empty when it is for none."""
+    @_builtins.property
+    def paid_at(self) -> _timestamp_pb2.Timestamp:
+        """When the bank had it."""
+
+    @_builtins.property
+    def received_at(self) -> _timestamp_pb2.Timestamp:
+        """When payment heard of it."""
+
+    def __init__(
+        self,
+        *,
+        provider: _builtins.str = ...,
+        payment_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        method: _builtins.str = ...,
+        reference: _builtins.str = ...,
+        amount: _builtins.int = ...,
+        currency: _builtins.str = ...,
+        top_up_id: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+        wallet_id: _builtins.str = ...,
+        paid_at: _timestamp_pb2.Timestamp | None = ...,
+        received_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["paid_at", b"paid_at", "received_at", b"received_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "currency", b"currency", "method", b"method", "paid_at", b"paid_at", "payment_id", b"payment_id", "provider", b"provider", "reason", b"reason", "received_at", b"received_at", "reference", b"reference", "top_up_id", b"top_up_id", "user_id", b"user_id", "wallet_id", b"wallet_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeldPayment: _TypeAlias = HeldPayment  # noqa: Y015
+
+@_typing.final
+class ListHeldPaymentsRequest(_message.Message):
+    """What is held."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """How many at most: 100 when 0, at most 1000."""
+    def __init__(
+        self,
+        *,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHeldPaymentsRequest: _TypeAlias = ListHeldPaymentsRequest  # noqa: Y015
+
+@_typing.final
+class ListHeldPaymentsResponse(_message.Message):
+    """What is held."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def payments(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldPayment]:
+        """What waits longest first."""
+
+    def __init__(
+        self,
+        *,
+        payments: _abc.Iterable[Global___HeldPayment] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["payments", b"payments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHeldPaymentsResponse: _TypeAlias = ListHeldPaymentsResponse  # noqa: Y015
+
+@_typing.final
+class ResolvePaymentRequest(_message.Message):
+    """A decision about money that is held."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    WALLET_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    provider: _builtins.str
+    """The provider."""
+    payment_id: _builtins.str
+    """Its own id of the payment."""
+    decision: _builtins.str
+    """credit: into a wallet. return: back over the rail; that the bank does so is between it and the operator."""
+    wallet_id: _builtins.str
+    """The wallet to credit in place of the top-up's own; needed when there is no top-up."""
+    request_id: _builtins.str
+    """Optional UUID made by the caller; a retry with the same one has one effect and the same answer."""
+    def __init__(
+        self,
+        *,
+        provider: _builtins.str = ...,
+        payment_id: _builtins.str = ...,
+        decision: _builtins.str = ...,
+        wallet_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "payment_id", b"payment_id", "provider", b"provider", "request_id", b"request_id", "wallet_id", b"wallet_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolvePaymentRequest: _TypeAlias = ResolvePaymentRequest  # noqa: Y015
+
+@_typing.final
+class ResolvePaymentResponse(_message.Message):
+    """It is done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSACTION_ID_FIELD_NUMBER: _builtins.int
+    transaction_id: _builtins.str
+    """The transfer that did it."""
+    def __init__(
+        self,
+        *,
+        transaction_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["transaction_id", b"transaction_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolvePaymentResponse: _TypeAlias = ResolvePaymentResponse  # noqa: Y015
