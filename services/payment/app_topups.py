@@ -12,16 +12,20 @@ from services.payment.providers.journal import Journal
 from services.payment.providers.provider import Provider
 from services.payment.providers.sandbox import SandboxProvider
 from services.payment.receiving import Receiver
-from services.payment.servicer_topups import TopUpMethods
+from services.payment.reviewing import ReviewService
+from services.payment.servicer_reading import ReadingMethods
+from services.payment.servicer_reviewing import ReviewMethods
+from services.payment.servicer_topups import TopUpMethods, TransactionMethods
 from services.payment.settings import PaymentSettings
 from services.payment.sweeping import Sweeper
 from services.payment.topups import TopUpService
 
 
 class TopUps:
-    """What the app serves of top-ups, as `methods`, and what `run` does in the background."""
+    """Top-ups for the app: `methods` for people, `review` for operators, `run` in the background."""
 
     methods: TopUpMethods
+    review: ReviewMethods
     run: Callable[[], Awaitable[None]]
 
     def __init__(
@@ -64,8 +68,14 @@ class TopUps:
             lease=settings.sweep_lease_seconds,
             patience=settings.ask_seconds,
         )
+        self._service = service
         self.methods = TopUpMethods(service, receiver, providers, idempotency)
+        self.review = ReviewMethods(ReviewService(base.database, idempotency), idempotency)
         self.run = sweeper.run
+
+    def transactions(self, reading: ReadingMethods) -> TransactionMethods:
+        """Transactions, those that are still on their way in among them."""
+        return TransactionMethods(reading, self._service)
 
 
 def _providers(mesh: MeshSettings, settings: PaymentSettings, clock: Clock) -> dict[str, Provider]:

@@ -26,6 +26,10 @@ OPEN = (Status.PENDING, Status.PROCESSING)
 PAID = (Status.COMPLETED, Status.REVIEW, Status.RETURNED)
 
 
+# What the audit trail puts before a status.
+EVENT = "topup_"
+
+
 class Why(StrEnum):
     """Why money that came is held, and not credited."""
 

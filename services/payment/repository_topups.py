@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Row, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.payment.domain_topups import OPEN, By, Change, Paid, Status, TopUp, Why
+from services.payment.domain_topups import EVENT, OPEN, By, Change, Paid, Status, TopUp, Why
 from services.payment.models import accounts, provider_payments, top_ups, trail
 
 _open = top_ups.c.status.in_(OPEN)
@@ -62,12 +62,8 @@ async def one(
     row = (await connection.execute(found.with_for_update() if lock else found)).one_or_none()
     if row is None:
         return None
-    history = await connection.execute(
-        select(trail).where(trail.c.subject_id == top_up_id).order_by(trail.c.id)
-    )
-    return _top_up(
-        row, tuple(Change(Status(each.event), each.created_at, By(each.actor)) for each in history)
-    )
+    changes = select(trail).where(trail.c.subject_id == top_up_id).order_by(trail.c.id)
+    return _top_up(row, tuple(_change(each) for each in await connection.execute(changes)))
 
 
 async def of_user(
@@ -157,8 +153,12 @@ async def payment(connection: AsyncConnection, provider: str, payment_id: str) -
 
 async def _note(connection: AsyncConnection, top_up_id: UUID, status: Status, by: By, amount: int) -> None:
     await connection.execute(
-        insert(trail).values(subject_id=top_up_id, event=status.value, actor=by.value, amount=amount)
+        insert(trail).values(subject_id=top_up_id, event=EVENT + status.value, actor=by.value, amount=amount)
     )
+
+
+def _change(row: Row[Any]) -> Change:
+    return Change(Status(row.event.removeprefix(EVENT)), row.created_at, By(row.actor))
 
 
 def _top_up(row: Row[Any], history: tuple[Change, ...] = ()) -> TopUp:

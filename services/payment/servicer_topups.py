@@ -10,13 +10,18 @@ from uuid import UUID
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sampan.payment.v1 import top_up_pb2 as pb
+from sampan.payment.v1 import transaction_pb2
+from sampan.payment.v1.payment_service_pb2 import GetTransactionRequest
 from services.mesh.call import Call
 from services.mesh.idempotency import Idempotency
-from services.payment.domain_topups import Status, TopUp
-from services.payment.errors import ProviderNotFound
+from services.payment.domain import Direction, Kind
+from services.payment.domain_topups import EVENT, Status, TopUp
+from services.payment.errors import ProviderNotFound, TopUpNotFound, TransactionNotFound
 from services.payment.providers.provider import Provider
 from services.payment.qr import image
 from services.payment.receiving import Receiver
+from services.payment.servicer_reading import ReadingMethods
+from services.payment.servicer_shapes import user_of
 from services.payment.topups import TopUpService
 
 
@@ -38,16 +43,16 @@ class TopUpMethods:
     async def CreateTopUp(self, request: pb.CreateTopUpRequest, call: Call) -> pb.TopUp:
         key = await self._key(request, call)
         wanted = (UUID(request.wallet_id), request.amount, request.currency, request.method)
-        made = await self._top_ups.create(_user(call), *wanted, key)
+        made = await self._top_ups.create(user_of(call), *wanted, key)
         call.created(f"/v1/transactions/topup/{made.id}")
         return await _whole(made)
 
     async def GetTopUp(self, request: pb.GetTopUpRequest, call: Call) -> pb.TopUp:
-        return await _whole(await self._top_ups.get(_user(call), UUID(request.id)))
+        return await _whole(await self._top_ups.get(user_of(call), UUID(request.id)))
 
     async def ListTopUps(self, request: pb.ListTopUpsRequest, call: Call) -> pb.ListTopUpsResponse:
         found = await self._top_ups.list(
-            _user(call),
+            user_of(call),
             UUID(request.wallet_id) if request.wallet_id else None,
             Status(request.status) if request.status else None,
             request.limit,
@@ -74,8 +79,22 @@ class TopUpMethods:
         )
 
 
-def _user(call: Call) -> UUID:
-    return UUID(call.require_user().id)
+class TransactionMethods:
+    """GetTransaction, which knows top-ups by their ids, also before they are in the wallet."""
+
+    def __init__(self, reading: ReadingMethods, top_ups: TopUpService) -> None:
+        self._reading = reading
+        self._top_ups = top_ups
+
+    async def GetTransaction(self, request: GetTransactionRequest, call: Call) -> transaction_pb2.Transaction:
+        try:
+            return await self._reading.GetTransaction(request, call)
+        except TransactionNotFound:
+            try:
+                found = await self._top_ups.get(user_of(call), UUID(request.id))
+            except TopUpNotFound:
+                raise TransactionNotFound from None
+        return _transaction(found)
 
 
 async def _whole(top_up: TopUp) -> pb.TopUp:
@@ -85,6 +104,26 @@ async def _whole(top_up: TopUp) -> pb.TopUp:
         shown.qr_png = await asyncio.to_thread(image.png, top_up.qr_payload)
     for change in top_up.history:
         shown.history.add(status=change.status.value, at=_stamp(change.at), by=change.by.value)
+    return shown
+
+
+def _transaction(top_up: TopUp) -> transaction_pb2.Transaction:
+    """One that is not in the wallet, or was put there by an operator."""
+    shown = transaction_pb2.Transaction(
+        id=str(top_up.id),
+        kind=Kind.TOPUP.value,
+        status=top_up.status.value,
+        wallet_id=str(top_up.wallet_id),
+        direction=Direction.IN.value,
+        recipient_id=str(top_up.user_id),
+        amount=top_up.amount,
+        currency=top_up.currency,
+        created_at=_stamp(top_up.created_at),
+    )
+    for change in top_up.history:
+        shown.audit.add(
+            event=EVENT + change.status.value, actor=change.by.value, created_at=_stamp(change.at)
+        )
     return shown
 
 

@@ -16,7 +16,9 @@ from services.stack.commands import (
     keeping,
     lifecycle,
     measuring,
+    money,
     people,
+    reviewing,
     seeding,
     serving,
     testing,
@@ -62,7 +64,10 @@ app.add_typer(data.db, name="db")
 app.add_typer(events.events, name="events")
 app.add_typer(people.admin, name="admin")
 app.add_typer(people.identity, name="identity")
+app.add_typer(money.payment, name="payment")
 app.add_typer(banking.bank, name="bank")
+money.payment.command()(reviewing.held)
+money.payment.command()(reviewing.resolve)
 
 
 if __name__ == "__main__":

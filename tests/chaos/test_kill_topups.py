@@ -219,3 +219,25 @@ async def test_payment_is_away_and_the_bank_has_the_money(victim: Victim, folder
     assert said["callbacks"][-1]["status"] in {0, 503}
     await until(lambda: victim.status(made["id"]), "completed", within=WITHIN)
     await victim.check(AMOUNT)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_what_the_operator_decides_is_done_once(victim: Victim, folder: Path, moment: str) -> None:
+    made = (await victim.asked()).body
+    said = await victim.pay(made["qr_payload"], "--amount", "7")
+
+    async def resolve() -> str:
+        command = ("payment", "resolve", said["payment_id"], "credit")
+        done = await asyncio.to_thread(victim.stack.command, *command)
+        return "done" if done.returncode == 0 else done.stderr
+
+    pid = parts.pid_of(victim.stack, PROCESS)
+    with armed(folder, f"payment.resolve_payment.{moment}", "kill"):
+        assert await resolve() != "done"
+    assert await parts.another(victim.stack, PROCESS, pid) != pid
+    again = await resolve()
+    assert again == "done" if moment == "before_commit" else "decided about before" in again
+    assert await victim.status(made["id"]) == "completed"
+    assert await lies(victim.owner) == []
+    balance = "SELECT balance FROM accounts WHERE id = $1"
+    assert await victim.owner.fetchval(balance, uuid.UUID(victim.wallet)) == 7
