@@ -65,6 +65,7 @@ class TopUps:
             clock,
             base.log,
             interval=settings.sweep_seconds,
+            idle=settings.sweep_idle_seconds,
             lease=settings.sweep_lease_seconds,
             patience=settings.ask_seconds,
         )
