@@ -71,7 +71,9 @@ class TopUps:
         )
         self._service = service
         self.methods = TopUpMethods(service, receiver, providers, idempotency)
-        self.review = ReviewMethods(ReviewService(base.database, idempotency), idempotency)
+        review = ReviewService(base.database, idempotency)
+        self.review = ReviewMethods(review, idempotency)
+        base.observed.append(review.observe)
         self.run = sweeper.run
 
     def transactions(self, reading: ReadingMethods) -> TransactionMethods:
