@@ -77,6 +77,12 @@ async def _presence(mesh: MeshSettings) -> App:
     return await build(mesh)
 
 
+async def _payment(mesh: MeshSettings) -> App:
+    from services.payment.app import build
+
+    return await build(mesh)
+
+
 async def _web(mesh: MeshSettings) -> App:
     from services.web.app import build
 
@@ -89,6 +95,7 @@ BUILDERS: dict[str, Callable[[MeshSettings], Awaitable[App]]] = {
     "notification": _notification,
     "profile": _profile,
     "messaging": _messaging,
+    "payment": _payment,
     "presence": _presence,
     "web": _web,
     "workspace": _workspace,

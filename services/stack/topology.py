@@ -62,6 +62,11 @@ SERVICES: dict[str, Service] = {
             public=("sampan.presence.v1.PresenceService",),
             internal=("sampan.presence.v1.PresenceInternalService",),
         ),
+        Service(
+            "payment",
+            public=("sampan.payment.v1.PaymentService",),
+            internal=("sampan.payment.v1.PaymentInternalService",),
+        ),
         Service("web", public=("sampan.web.v1.WebService",), database=False),
     )
 }
@@ -69,6 +74,7 @@ SERVICES: dict[str, Service] = {
 PROCESSES: tuple[Process, ...] = (
     Process("people", ("identity", "notification", "profile", "workspace")),
     Process("chat", ("messaging", "presence")),
+    Process("money", ("payment",)),
     Process("background", ("web",)),
 )
 

@@ -16,6 +16,8 @@ from sampan.identity.v1 import identity_service_pb2 as _identity
 from sampan.messaging.v1 import messaging_internal_service_pb2 as _messaging_internal
 from sampan.messaging.v1 import messaging_service_pb2 as _messaging
 from sampan.notification.v1 import notification_internal_service_pb2 as _notification
+from sampan.payment.v1 import payment_internal_service_pb2 as _payment_internal
+from sampan.payment.v1 import payment_service_pb2 as _payment
 from sampan.presence.v1 import presence_internal_service_pb2 as _presence_internal
 from sampan.presence.v1 import presence_service_pb2 as _presence
 from sampan.profile.v1 import profile_service_pb2 as _profile
@@ -34,6 +36,8 @@ assert _identity
 assert _messaging
 assert _messaging_internal
 assert _notification
+assert _payment
+assert _payment_internal
 assert _presence
 assert _presence_internal
 assert _profile
@@ -50,6 +54,8 @@ METHODS = {
     },
     "notification": service_methods("sampan.notification.v1.NotificationInternalService"),
     "profile": service_methods("sampan.profile.v1.ProfileService"),
+    "payment": service_methods("sampan.payment.v1.PaymentService")
+    | service_methods("sampan.payment.v1.PaymentInternalService"),
     "presence": service_methods("sampan.presence.v1.PresenceService")
     | service_methods("sampan.presence.v1.PresenceInternalService"),
     "web": service_methods("sampan.web.v1.WebService"),
@@ -73,6 +79,7 @@ async def channels(
     identity: tuple[App, str],
     notification: tuple[App, str],
     profile: tuple[App, str],
+    payment: tuple[App, str],
     presence: tuple[App, str],
     workspace: tuple[App, str],
     messaging: tuple[App, str],
@@ -86,6 +93,7 @@ async def channels(
             "identity": identity[1],
             "notification": notification[1],
             "profile": profile[1],
+            "payment": payment[1],
             "presence": presence[1],
             "workspace": workspace[1],
             "messaging": messaging[1],
@@ -114,6 +122,7 @@ async def test_any_bytes(
     channels: dict[tuple[str, str], grpc.aio.Channel],
     identity: tuple[App, str],
     profile: tuple[App, str],
+    payment: tuple[App, str],
     presence: tuple[App, str],
     workspace: tuple[App, str],
     messaging: tuple[App, str],
@@ -123,6 +132,7 @@ async def test_any_bytes(
     if method.access is not Access.PUBLIC:
         apps = {
             "profile": profile[0],
+            "payment": payment[0],
             "presence": presence[0],
             "messaging": messaging[0],
             "workspace": workspace[0],

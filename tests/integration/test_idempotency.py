@@ -18,6 +18,8 @@ from sampan.identity.v1 import identity_service_pb2 as pb
 from sampan.identity.v1.identity_internal_service_pb2_grpc import IdentityInternalServiceStub
 from sampan.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
 from sampan.notification.v1.notification_internal_service_pb2_grpc import NotificationInternalServiceStub
+from sampan.payment.v1.payment_internal_service_pb2_grpc import PaymentInternalServiceStub
+from sampan.payment.v1.payment_service_pb2_grpc import PaymentServiceStub
 from sampan.presence.v1.presence_service_pb2_grpc import PresenceServiceStub
 from sampan.profile.v1.profile_service_pb2_grpc import ProfileServiceStub
 from services.identity.keyring import KeyRing
@@ -33,6 +35,7 @@ from tests.support.databases import (
     identity_app,
     messaging_app,
     notification_app,
+    payment_app,
     presence_app,
     profile_app,
     workspace_app,
@@ -96,6 +99,7 @@ async def behind(
     messaging_database: Clone,
     notification_database: Clone,
     workspace_database: Clone,
+    payment_database: Clone,
     messaging_played: tuple[MessagingPlayed, str],
     pki: Pki,
 ) -> AsyncIterator[Behind]:
@@ -107,6 +111,7 @@ async def behind(
         presence_database,
         messaging_database,
         workspace_database,
+        payment_database,
     )
     async with AsyncExitStack() as closing:
         enter = closing.enter_async_context
@@ -126,6 +131,8 @@ async def behind(
         }
         presence = await presence_app(through(proxy, presence_database), pki, mesh, minter, **urls)
         present = await enter(serving(presence, mesh))
+        payment = await payment_app(through(proxy, payment_database), pki, mesh, minter)
+        paying = await enter(serving(payment, mesh))
         workspace = await workspace_app(through(proxy, workspace_database), pki, mesh, minter, **QUICK)
         workspaces = await enter(people_of(workspace, await enter(serving(workspace, mesh)), pki))
         identifying = await enter(serving(identity, mesh))
@@ -146,6 +153,8 @@ async def behind(
             ),
             NotificationInternalServiceStub(operator),
             PresenceServiceStub(await enter(channel_as("edge", present, "presence", pki))),
+            PaymentServiceStub(await enter(channel_as("edge", paying, "payment", pki))),
+            PaymentInternalServiceStub(await enter(channel_as("identity", paying, "payment", pki))),
             minter,
             *owners,
             Mailbox(operator),

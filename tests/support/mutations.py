@@ -13,6 +13,7 @@ from sampan.presence.v1 import presence_service_pb2 as presences
 from sampan.profile.v1 import profile_service_pb2 as profiles
 from tests.support.mutation import Mutation, World, sender
 from tests.support.mutations_messaging import MESSAGING
+from tests.support.mutations_payment import PAYMENT
 from tests.support.mutations_workspace import WORKSPACE
 
 PASSWORD = "a good password"
@@ -346,6 +347,7 @@ MUTATIONS: dict[str, Callable[[World], Awaitable[Mutation]]] = {
     "PresenceService/UpdatePreferences": update_preferences,
     **MESSAGING,
     **WORKSPACE,
+    **PAYMENT,
 }
 # What has no claim in a transaction: SetPresence changes nothing in a database, and a notice is known by its
 # `client_message_id`. test_presence.py and test_messaging_people.py count their effects.
@@ -362,6 +364,7 @@ SIGNED_IN = (
     "PresenceService/UpdatePreferences",
     *(name for name in MESSAGING if "Internal" not in name),
     *WORKSPACE,
+    *(name for name in PAYMENT if "Internal" not in name),
 )
 # Without another input: what may be repeated is said by the token or there is nothing to say but the id.
 NO_OTHER = ("IdentityService/RefreshToken", "IdentityInternalService/RotateKeys")
