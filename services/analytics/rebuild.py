@@ -24,12 +24,12 @@ class Bills(Protocol):
     """Who knows all bills."""
 
     async def after(self, user_id: UUID | None, limit: int) -> Sequence[Known]:
-        """People with bills, in the order of their ids, from the one after `user_id` on. Raises Unavailable."""
+        """People with bills, by id, from the one after `user_id` on. Raises Unavailable."""
         ...
 
 
 class Rebuilder:
-    """Does what the operator asks for. `pause` is how often to look, in seconds, `page` how many people at once."""
+    """Does what the operator asks for; looks every `pause` seconds, and takes `page` people at once."""
 
     def __init__(
         self, database: Database, bills: Bills, log: FilteringBoundLogger, *, pause: float, page: int
@@ -50,7 +50,7 @@ class Rebuilder:
             await asyncio.sleep(self._pause)
 
     async def once(self) -> bool:
-        """Rebuilds if that is wanted; whether this did it. Raises Unavailable, OutcomeUnknown or DeadlineExceeded."""
+        """Rebuilds if that is wanted; whether this did it. Raises Unavailable or DeadlineExceeded."""
         async with self._database.reading() as connection:
             wanted_at = await repository.wanted(connection)
         if wanted_at is None:

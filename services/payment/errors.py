@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.mesh.errors import AlreadyExists, NotFound
+from services.mesh.errors import AlreadyExists, FailedPrecondition, NotFound
 
 DOMAIN = "sampan.payment"
 
@@ -17,3 +17,15 @@ class WalletExists(AlreadyExists):
     reason = "WALLET_EXISTS"
     domain = DOMAIN
     detail = "you have a wallet of this currency"
+
+
+class BillNotFound(NotFound):
+    reason = "BILL_NOT_FOUND"
+    domain = DOMAIN
+    detail = "there is no such bill"
+
+
+class BillCapExceeded(FailedPrecondition):
+    reason = "BILL_CAP_EXCEEDED"
+    domain = DOMAIN
+    detail = "your pending bills would come to more than they may: pay them first"

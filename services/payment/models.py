@@ -22,6 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import UUID
 
 from services.mesh import idempotency, outbox
+from services.payment import models_bills
 
 metadata = MetaData()
 
@@ -95,5 +96,6 @@ person_keys = Table(
     Column("wrapped", LargeBinary, nullable=False),
 )
 
+models_bills.declare(metadata)
 idempotency.declare(metadata)
 outbox.declare(metadata)

@@ -32,6 +32,11 @@ class PaymentSettings(DatabaseSettings):
     # What may be sent in a day by KYC tiers 0 to 3, in minor units, by currency.
     daily_limits: dict[str, list[int]] = Field(default_factory=lambda: dict(_DAILY))
 
+    # Currency of all bills; what it is changed to counts for new ones, so set it before there are any.
+    bills_currency: str = Field(default="THB", pattern=f"^({'|'.join(CURRENCIES)})$")
+    # What one person's pending bills come to at most, in minor units.
+    bills_cap: int = Field(default=100_000, ge=1)
+
     @field_validator("daily_limits")
     @classmethod
     def _all_of_them(cls, given: dict[str, list[int]]) -> dict[str, list[int]]:

@@ -67,6 +67,7 @@ SERVICES: dict[str, Service] = {
             public=("sampan.payment.v1.PaymentService",),
             internal=("sampan.payment.v1.PaymentInternalService",),
         ),
+        Service("analytics", public=("sampan.analytics.v1.AnalyticsService",)),
         Service("web", public=("sampan.web.v1.WebService",), database=False),
     )
 }
@@ -75,7 +76,7 @@ PROCESSES: tuple[Process, ...] = (
     Process("people", ("identity", "notification", "profile", "workspace")),
     Process("chat", ("messaging", "presence")),
     Process("money", ("payment",)),
-    Process("background", ("web",)),
+    Process("background", ("analytics", "web")),
 )
 
 # How many replicas of which process a person wants: a JSON object such as {"people": 2}.

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from sampan.messaging.v1 import messaging_service_pb2 as pb
-from sampan.messaging.v1.message_pb2 import Content
+from sampan.messaging.v1.message_pb2 import Content, Payment
 from tests.support.chat import Recorder, Talker, Talkers
 from tests.support.errors import reason
 

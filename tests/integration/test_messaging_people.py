@@ -178,7 +178,9 @@ async def test_a_notice_stands_in_the_direct_dialog_once_whatever_is_blocked(
     assert ((await other.see(made[0].dialog_id)).unread_count) == 1
 
 
-async def test_a_notice_marks_nothing_as_read(people: Talkers, commerce: MessagingInternalServiceStub) -> None:
+async def test_a_notice_marks_nothing_as_read(
+    people: Talkers, commerce: MessagingInternalServiceStub
+) -> None:
     one, other = await people.some(2)
     dialog = await one.direct(other)
     await other.say(dialog.id)

@@ -32,6 +32,14 @@ class _PaymentErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pa
     """409 ALREADY_EXISTS. The caller has a wallet of this currency already.
     Sample: {"reason":"WALLET_EXISTS","detail":"you have a wallet of this currency"}
     """
+    PAYMENT_ERROR_REASON_BILL_NOT_FOUND: _PaymentErrorReason.ValueType  # 40
+    """404 NOT_FOUND. There is no such bill, or it is somebody else's.
+    Sample: {"reason":"BILL_NOT_FOUND","detail":"there is no such bill"}
+    """
+    PAYMENT_ERROR_REASON_BILL_CAP_EXCEEDED: _PaymentErrorReason.ValueType  # 41
+    """409 FAILED_PRECONDITION. With this bill, the caller's pending ones would come to more than they may: 1000.00 of the bills' currency.
+    Sample: {"reason":"BILL_CAP_EXCEEDED","detail":"your pending bills would come to more than they may: pay them first"}
+    """
 
 class PaymentErrorReason(_PaymentErrorReason, metaclass=_PaymentErrorReasonEnumTypeWrapper):
     """Reasons of this context; the domain is `sampan.payment`. Sent without the prefix."""
@@ -45,5 +53,13 @@ Sample: {"reason":"WALLET_NOT_FOUND","detail":"there is no such wallet"}
 PAYMENT_ERROR_REASON_WALLET_EXISTS: PaymentErrorReason.ValueType  # 2
 """409 ALREADY_EXISTS. The caller has a wallet of this currency already.
 Sample: {"reason":"WALLET_EXISTS","detail":"you have a wallet of this currency"}
+"""
+PAYMENT_ERROR_REASON_BILL_NOT_FOUND: PaymentErrorReason.ValueType  # 40
+"""404 NOT_FOUND. There is no such bill, or it is somebody else's.
+Sample: {"reason":"BILL_NOT_FOUND","detail":"there is no such bill"}
+"""
+PAYMENT_ERROR_REASON_BILL_CAP_EXCEEDED: PaymentErrorReason.ValueType  # 41
+"""409 FAILED_PRECONDITION. With this bill, the caller's pending ones would come to more than they may: 1000.00 of the bills' currency.
+Sample: {"reason":"BILL_CAP_EXCEEDED","detail":"your pending bills would come to more than they may: pay them first"}
 """
 Global___PaymentErrorReason: _TypeAlias = PaymentErrorReason  # noqa: Y015

@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from sampan.options.v1 import policy_pb2 as sampan_dot_options_dot_v1_dot_policy__pb2
+from sampan.payment.v1 import bill_pb2 as sampan_dot_payment_dot_v1_dot_bill__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0sampan/payment/v1/payment_internal_service.proto\x12\x11sampan.payment.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1esampan/options/v1/policy.proto\"\x9a\x01\n\x12SetStandingRequest\x12\x19\n\x07user_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1b\n\x08kyc_tier\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x03(\x00\x12\x11\n\tsuspended\x18\x03 \x01(\x08\x12\x18\n\x07version\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\x15\n\x13SetStandingResponse2\x8e\x01\n\x16PaymentInternalService\x12t\n\x0bSetStanding\x12%.sampan.payment.v1.SetStandingRequest\x1a&.sampan.payment.v1.SetStandingResponse\"\x16\xb2\xe1\x18\x12\x08\x04\x12\x08identity\"\x02\x08\x03(\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0sampan/payment/v1/payment_internal_service.proto\x12\x11sampan.payment.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1esampan/options/v1/policy.proto\x1a\x1csampan/payment/v1/bill.proto\"\x9a\x01\n\x12SetStandingRequest\x12\x19\n\x07user_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1b\n\x08kyc_tier\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x03(\x00\x12\x11\n\tsuspended\x18\x03 \x01(\x08\x12\x18\n\x07version\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\x15\n\x13SetStandingResponse2\x8e\x02\n\x16PaymentInternalService\x12t\n\x0bSetStanding\x12%.sampan.payment.v1.SetStandingRequest\x1a&.sampan.payment.v1.SetStandingResponse\"\x16\xb2\xe1\x18\x12\x08\x04\x12\x08identity\"\x02\x08\x03(\x02\x12~\n\x0eListBillTotals\x12(.sampan.payment.v1.ListBillTotalsRequest\x1a).sampan.payment.v1.ListBillTotalsResponse\"\x17\xb2\xe1\x18\x13\x08\x04\x12\tanalytics\"\x02\x08\x05(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,10 +44,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETSTANDINGREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
   _globals['_PAYMENTINTERNALSERVICE'].methods_by_name['SetStanding']._loaded_options = None
   _globals['_PAYMENTINTERNALSERVICE'].methods_by_name['SetStanding']._serialized_options = b'\262\341\030\022\010\004\022\010identity\"\002\010\003(\002'
-  _globals['_SETSTANDINGREQUEST']._serialized_start=133
-  _globals['_SETSTANDINGREQUEST']._serialized_end=287
-  _globals['_SETSTANDINGRESPONSE']._serialized_start=289
-  _globals['_SETSTANDINGRESPONSE']._serialized_end=310
-  _globals['_PAYMENTINTERNALSERVICE']._serialized_start=313
-  _globals['_PAYMENTINTERNALSERVICE']._serialized_end=455
+  _globals['_PAYMENTINTERNALSERVICE'].methods_by_name['ListBillTotals']._loaded_options = None
+  _globals['_PAYMENTINTERNALSERVICE'].methods_by_name['ListBillTotals']._serialized_options = b'\262\341\030\023\010\004\022\tanalytics\"\002\010\005(\001'
+  _globals['_SETSTANDINGREQUEST']._serialized_start=163
+  _globals['_SETSTANDINGREQUEST']._serialized_end=317
+  _globals['_SETSTANDINGRESPONSE']._serialized_start=319
+  _globals['_SETSTANDINGRESPONSE']._serialized_end=340
+  _globals['_PAYMENTINTERNALSERVICE']._serialized_start=343
+  _globals['_PAYMENTINTERNALSERVICE']._serialized_end=613
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from sampan.payment.v1 import bill_pb2 as _bill_pb2
 from sampan.payment.v1 import payment_internal_service_pb2 as _payment_internal_service_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -37,6 +38,8 @@ class PaymentInternalServiceStub:
     """Says what a person may do with their wallets: identity calls it when the KYC tier or the state of an account changes. What is
     older than what is known changes nothing.
     """
+    ListBillTotals: _grpc.UnaryUnaryMultiCallable[_bill_pb2.ListBillTotalsRequest, _bill_pb2.ListBillTotalsResponse]
+    """What people's bills come to, and as of which event: analytics begins anew with it. People who have never had a bill are not in it."""
 
 @_typing.type_check_only
 class PaymentInternalServiceAsyncStub(PaymentInternalServiceStub):
@@ -47,6 +50,8 @@ class PaymentInternalServiceAsyncStub(PaymentInternalServiceStub):
     """Says what a person may do with their wallets: identity calls it when the KYC tier or the state of an account changes. What is
     older than what is known changes nothing.
     """
+    ListBillTotals: _aio.UnaryUnaryMultiCallable[_bill_pb2.ListBillTotalsRequest, _bill_pb2.ListBillTotalsResponse]  # type: ignore[assignment]
+    """What people's bills come to, and as of which event: analytics begins anew with it. People who have never had a bill are not in it."""
 
 class PaymentInternalServiceServicer(metaclass=_abc_1.ABCMeta):
     """What other services ask of payment. The edge does not route it."""
@@ -60,5 +65,13 @@ class PaymentInternalServiceServicer(metaclass=_abc_1.ABCMeta):
         """Says what a person may do with their wallets: identity calls it when the KYC tier or the state of an account changes. What is
         older than what is known changes nothing.
         """
+
+    @_abc_1.abstractmethod
+    def ListBillTotals(
+        self,
+        request: _bill_pb2.ListBillTotalsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_bill_pb2.ListBillTotalsResponse, _abc.Awaitable[_bill_pb2.ListBillTotalsResponse]]:
+        """What people's bills come to, and as of which event: analytics begins anew with it. People who have never had a bill are not in it."""
 
 def add_PaymentInternalServiceServicer_to_server(servicer: PaymentInternalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
