@@ -1,4 +1,4 @@
-"""What payment publishes of bills: in the transaction of what it tells, under the lock of the person's row."""
+"""What payment publishes of bills, in the transaction of what it tells and under the lock of its person."""
 
 from __future__ import annotations
 
