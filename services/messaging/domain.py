@@ -118,6 +118,10 @@ class Paid:
     amount: int
     currency: str
 
+    def __post_init__(self) -> None:
+        if self.sender_id == self.recipient_id or self.amount < 1:
+            raise ValueError("a payment is of something, from one person to another")
+
     @property
     def text(self) -> str:
         """What an app shows that does not know of payments."""
