@@ -65,6 +65,12 @@ async def keep_person_key(connection: AsyncConnection, user_id: UUID, wrapped: b
     )
 
 
+async def person_keys_of(connection: AsyncConnection, people: Sequence[UUID]) -> dict[UUID, bytes]:
+    """The wrapped data keys of people; without those that have none."""
+    found = select(person_keys.c.user_id, person_keys.c.wrapped).where(person_keys.c.user_id.in_(people))
+    return {row.user_id: row.wrapped for row in await connection.execute(found)}
+
+
 async def lock_standing(connection: AsyncConnection, user_id: UUID) -> Row[Any] | None:
     """What is known of a person. Nobody changes it, or makes a wallet of theirs, until the commit."""
     await connection.execute(select(func.pg_advisory_xact_lock(_lock_of(user_id))))
@@ -80,6 +86,13 @@ async def set_standing(
         insert(standings)
         .values(user_id=user_id, version=version, **known)
         .on_conflict_do_update(index_elements=[standings.c.user_id], set_={"version": version, **known})
+    )
+    # Locks of several accounts are taken in the order of their ids, everywhere.
+    await connection.execute(
+        select(accounts.c.id)
+        .where(accounts.c.owner == user_id)
+        .order_by(accounts.c.id)
+        .with_for_update(key_share=True)
     )
     await connection.execute(
         update(accounts).where(accounts.c.owner == user_id, accounts.c.kind == WALLET).values(**known)

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.mesh.settings import DatabaseSettings
-from services.payment.domain import CURRENCIES
+from services.payment.domain import CURRENCIES, FeeRule
 
 TIERS = 4
 # What may be sent in a day by tiers 0 to 3, in minor units: 5,000.00 THB and like worth, then 10, 40 and 400
@@ -32,6 +32,14 @@ class PaymentSettings(DatabaseSettings):
     # What may be sent in a day by KYC tiers 0 to 3, in minor units, by currency.
     daily_limits: dict[str, list[int]] = Field(default_factory=lambda: dict(_DAILY))
 
+    # What a payment costs its sender, by currency: a fixed amount in minor units and basis points of it.
+    fees: dict[str, FeeRule] = Field(default_factory=dict)
+    # Connections for posting, and as many batches at once; transfers in a batch; how many may wait for one.
+    posting_pool: int = Field(default=2, ge=1, le=16)
+    posting_batch: int = Field(default=256, ge=1, le=1000)
+    posting_queue: int = Field(default=8192, ge=1)
+    # Transfers of one StreamTransfers call that are under way at once.
+    stream_window: int = Field(default=1000, ge=1, le=8192)
     # Currency of all bills; what it is changed to counts for new ones, so set it before there are any.
     bills_currency: str = Field(default="THB", pattern=f"^({'|'.join(CURRENCIES)})$")
     # What one person's pending bills come to at most, in minor units.
@@ -46,3 +54,12 @@ class PaymentSettings(DatabaseSettings):
         ):
             raise ValueError(f"daily_limits must have {TIERS} rising amounts for known currencies")
         return merged
+
+    @field_validator("fees")
+    @classmethod
+    def _known_and_not_negative(cls, given: dict[str, FeeRule]) -> dict[str, FeeRule]:
+        if not set(given) <= set(CURRENCIES):
+            raise ValueError("fees must be for known currencies")
+        if any(rule.fixed < 0 or not 0 <= rule.basis_points <= 10_000 for rule in given.values()):
+            raise ValueError("fees must be 0 or more, and basis_points at most 10000")
+        return given

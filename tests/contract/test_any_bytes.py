@@ -57,8 +57,12 @@ METHODS = {
     },
     "notification": service_methods("sampan.notification.v1.NotificationInternalService"),
     "profile": service_methods("sampan.profile.v1.ProfileService"),
-    "payment": service_methods("sampan.payment.v1.PaymentService")
-    | service_methods("sampan.payment.v1.PaymentInternalService"),
+    "payment": {
+        name: method
+        for service in ("PaymentService", "PaymentInternalService")
+        for name, method in service_methods(f"sampan.payment.v1.{service}").items()
+        if not method.client_streaming
+    },
     "presence": service_methods("sampan.presence.v1.PresenceService")
     | service_methods("sampan.presence.v1.PresenceInternalService"),
     "web": service_methods("sampan.web.v1.WebService"),

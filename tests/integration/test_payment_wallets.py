@@ -10,13 +10,14 @@ import pytest
 from sampan.payment.v1 import payment_internal_service_pb2 as internal
 from services.mesh.app import App
 from services.stack.pki import Pki
+from tests.support.databases import Clone
 from tests.support.errors import reason
 from tests.support.payment import Payers, payers
 
 
 @pytest.fixture(scope="module")
-async def people(payment: tuple[App, str], pki: Pki) -> AsyncIterator[Payers]:
-    async with payers(*payment, pki) as found:
+async def people(payment: tuple[App, str], payment_database: Clone, pki: Pki) -> AsyncIterator[Payers]:
+    async with payers(*payment, payment_database, pki) as found:
         yield found
 
 

@@ -351,9 +351,17 @@ MUTATIONS: dict[str, Callable[[World], Awaitable[Mutation]]] = {
     **PAYMENT,
     **BILLS,
 }
-# What has no claim in a transaction: SetPresence changes nothing in a database, and a notice is known by its
-# `client_message_id`. test_presence.py and test_messaging_people.py count their effects.
-ELSEWHERE = ("PresenceService/SetPresence", "MessagingInternalService/PostNotice")
+# What has no claim in a transaction: SetPresence changes nothing in a database, a notice is known by its
+# `client_message_id`, and CreateTransfers answers for each transfer. test_presence.py, test_payment_transfers.py
+# and test_messaging_people.py count their effects.
+ELSEWHERE = (
+    "PresenceService/SetPresence",
+    "MessagingInternalService/PostNotice",
+    "PaymentInternalService/CreateTransfers",
+)
+
+# Their statement and its commit are one; test_messaging_faults.py and test_payment_faults.py cut those.
+ONE_ROUND_TRIP = ("MessagingService/SendMessage", "PaymentService/SendMoney")
 
 # Those of people who are signed in, so that their ids are theirs.
 SIGNED_IN = (

@@ -7,13 +7,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import asyncpg
+
 from sampan.payment.v1 import payment_service_pb2 as pb
-from sampan.payment.v1 import wallet_pb2
+from sampan.payment.v1 import transaction_pb2, wallet_pb2
 from sampan.payment.v1.payment_internal_service_pb2_grpc import PaymentInternalServiceStub
 from sampan.payment.v1.payment_service_pb2_grpc import PaymentServiceStub
 from services.mesh.app import App
 from services.stack.pki import Pki
+from tests.support.databases import Clone
 from tests.support.mesh import Minter, channel_as
+from tests.support.money import fund
 
 
 @dataclass(frozen=True)
@@ -47,14 +51,34 @@ class Payer:
         )
         return found
 
+    async def send(
+        self, wallet: wallet_pb2.Wallet, recipient: str, amount: int, request_id: str = "", **fields: str
+    ) -> transaction_pb2.Transaction:
+        """Sends money from a wallet."""
+        given = {"currency": wallet.currency, "wallet_id": wallet.id, **fields}
+        request = pb.SendMoneyRequest(recipient_id=recipient, amount=amount, request_id=request_id, **given)
+        sent: transaction_pb2.Transaction = await self.stub.SendMoney(request, metadata=self.metadata)
+        return sent
+
 
 @dataclass(frozen=True)
 class Payers:
-    """Makes people up. `internal` is payment as identity calls it."""
+    """Makes people up. `internal` is payment as identity calls it, `settling` as commerce does."""
 
     stub: PaymentServiceStub
     internal: PaymentInternalServiceStub
+    settling: PaymentInternalServiceStub
     minter: Minter
+    owner: asyncpg.Connection
+    database: Clone
+
+    async def rich(self, amount: int = 100_000, currency: str = "THB") -> tuple[Payer, wallet_pb2.Wallet]:
+        """A new person with so much in a wallet."""
+        one = self.new()
+        wallet = await one.wallet(currency)
+        if amount:
+            await fund(self.owner, wallet.id, amount)
+        return one, wallet
 
     def new(self) -> Payer:
         """A new person."""
@@ -63,10 +87,22 @@ class Payers:
 
 
 @asynccontextmanager
-async def payers(app: App, address: str, pki: Pki) -> AsyncIterator[Payers]:
+async def payers(app: App, address: str, database: Clone, pki: Pki) -> AsyncIterator[Payers]:
     """People of a payment that trusts a Minter."""
+    owner = await asyncpg.connect(database.owner_url)
     async with (
         channel_as("edge", address, "payment", pki) as edge,
         channel_as("identity", address, "payment", pki) as identity,
+        channel_as("commerce", address, "payment", pki) as commerce,
     ):
-        yield Payers(PaymentServiceStub(edge), PaymentInternalServiceStub(identity), Minter.of(app))
+        try:
+            yield Payers(
+                PaymentServiceStub(edge),
+                PaymentInternalServiceStub(identity),
+                PaymentInternalServiceStub(commerce),
+                Minter.of(app),
+                owner,
+                database,
+            )
+        finally:
+            await owner.close()

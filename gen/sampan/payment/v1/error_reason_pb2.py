@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sampan/payment/v1/error_reason.proto\x12\x11sampan.payment.v1*\xe2\x01\n\x12PaymentErrorReason\x12$\n PAYMENT_ERROR_REASON_UNSPECIFIED\x10\x00\x12)\n%PAYMENT_ERROR_REASON_WALLET_NOT_FOUND\x10\x01\x12&\n\"PAYMENT_ERROR_REASON_WALLET_EXISTS\x10\x02\x12\'\n#PAYMENT_ERROR_REASON_BILL_NOT_FOUND\x10(\x12*\n&PAYMENT_ERROR_REASON_BILL_CAP_EXCEEDED\x10)b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sampan/payment/v1/error_reason.proto\x12\x11sampan.payment.v1*\xec\x03\n\x12PaymentErrorReason\x12$\n PAYMENT_ERROR_REASON_UNSPECIFIED\x10\x00\x12)\n%PAYMENT_ERROR_REASON_WALLET_NOT_FOUND\x10\x01\x12&\n\"PAYMENT_ERROR_REASON_WALLET_EXISTS\x10\x02\x12+\n\'PAYMENT_ERROR_REASON_INSUFFICIENT_FUNDS\x10\x03\x12-\n)PAYMENT_ERROR_REASON_DAILY_LIMIT_EXCEEDED\x10\x04\x12,\n(PAYMENT_ERROR_REASON_RECIPIENT_NOT_FOUND\x10\x05\x12*\n&PAYMENT_ERROR_REASON_CURRENCY_MISMATCH\x10\x06\x12&\n\"PAYMENT_ERROR_REASON_SELF_TRANSFER\x10\x07\x12*\n&PAYMENT_ERROR_REASON_ACCOUNT_SUSPENDED\x10\x08\x12\'\n#PAYMENT_ERROR_REASON_BILL_NOT_FOUND\x10(\x12*\n&PAYMENT_ERROR_REASON_BILL_CAP_EXCEEDED\x10)b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sampan.payment.v1.error_rea
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PAYMENTERRORREASON']._serialized_start=60
-  _globals['_PAYMENTERRORREASON']._serialized_end=286
+  _globals['_PAYMENTERRORREASON']._serialized_end=552
 # @@protoc_insertion_point(module_scope)

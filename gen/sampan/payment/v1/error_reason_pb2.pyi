@@ -32,6 +32,30 @@ class _PaymentErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pa
     """409 ALREADY_EXISTS. The caller has a wallet of this currency already.
     Sample: {"reason":"WALLET_EXISTS","detail":"you have a wallet of this currency"}
     """
+    PAYMENT_ERROR_REASON_INSUFFICIENT_FUNDS: _PaymentErrorReason.ValueType  # 3
+    """409 FAILED_PRECONDITION. The wallet has less available than the amount with its fee.
+    Sample: {"reason":"INSUFFICIENT_FUNDS","detail":"the wallet has not enough for this"}
+    """
+    PAYMENT_ERROR_REASON_DAILY_LIMIT_EXCEEDED: _PaymentErrorReason.ValueType  # 4
+    """429 RESOURCE_EXHAUSTED. The tier of the sender may not send so much in a day, which ends at midnight in the wallet's time zone.
+    Sample: {"reason":"DAILY_LIMIT_EXCEEDED","detail":"this is more than the wallet may send today"}
+    """
+    PAYMENT_ERROR_REASON_RECIPIENT_NOT_FOUND: _PaymentErrorReason.ValueType  # 5
+    """404 NOT_FOUND. There is no such person, or they have no wallet of the currency, or it can take nothing now.
+    Sample: {"reason":"RECIPIENT_NOT_FOUND","detail":"there is no such person, or no wallet of theirs that can take this"}
+    """
+    PAYMENT_ERROR_REASON_CURRENCY_MISMATCH: _PaymentErrorReason.ValueType  # 6
+    """400 INVALID_ARGUMENT. The wallet has another currency than the amount.
+    Sample: {"reason":"CURRENCY_MISMATCH","detail":"the wallet has another currency"}
+    """
+    PAYMENT_ERROR_REASON_SELF_TRANSFER: _PaymentErrorReason.ValueType  # 7
+    """400 INVALID_ARGUMENT. Sender and recipient are the same person.
+    Sample: {"reason":"SELF_TRANSFER","detail":"a payment goes to somebody else"}
+    """
+    PAYMENT_ERROR_REASON_ACCOUNT_SUSPENDED: _PaymentErrorReason.ValueType  # 8
+    """403 PERMISSION_DENIED. The sender's account is suspended.
+    Sample: {"reason":"ACCOUNT_SUSPENDED","detail":"nothing can be paid from this account now"}
+    """
     PAYMENT_ERROR_REASON_BILL_NOT_FOUND: _PaymentErrorReason.ValueType  # 40
     """404 NOT_FOUND. There is no such bill, or it is somebody else's.
     Sample: {"reason":"BILL_NOT_FOUND","detail":"there is no such bill"}
@@ -53,6 +77,30 @@ Sample: {"reason":"WALLET_NOT_FOUND","detail":"there is no such wallet"}
 PAYMENT_ERROR_REASON_WALLET_EXISTS: PaymentErrorReason.ValueType  # 2
 """409 ALREADY_EXISTS. The caller has a wallet of this currency already.
 Sample: {"reason":"WALLET_EXISTS","detail":"you have a wallet of this currency"}
+"""
+PAYMENT_ERROR_REASON_INSUFFICIENT_FUNDS: PaymentErrorReason.ValueType  # 3
+"""409 FAILED_PRECONDITION. The wallet has less available than the amount with its fee.
+Sample: {"reason":"INSUFFICIENT_FUNDS","detail":"the wallet has not enough for this"}
+"""
+PAYMENT_ERROR_REASON_DAILY_LIMIT_EXCEEDED: PaymentErrorReason.ValueType  # 4
+"""429 RESOURCE_EXHAUSTED. The tier of the sender may not send so much in a day, which ends at midnight in the wallet's time zone.
+Sample: {"reason":"DAILY_LIMIT_EXCEEDED","detail":"this is more than the wallet may send today"}
+"""
+PAYMENT_ERROR_REASON_RECIPIENT_NOT_FOUND: PaymentErrorReason.ValueType  # 5
+"""404 NOT_FOUND. There is no such person, or they have no wallet of the currency, or it can take nothing now.
+Sample: {"reason":"RECIPIENT_NOT_FOUND","detail":"there is no such person, or no wallet of theirs that can take this"}
+"""
+PAYMENT_ERROR_REASON_CURRENCY_MISMATCH: PaymentErrorReason.ValueType  # 6
+"""400 INVALID_ARGUMENT. The wallet has another currency than the amount.
+Sample: {"reason":"CURRENCY_MISMATCH","detail":"the wallet has another currency"}
+"""
+PAYMENT_ERROR_REASON_SELF_TRANSFER: PaymentErrorReason.ValueType  # 7
+"""400 INVALID_ARGUMENT. Sender and recipient are the same person.
+Sample: {"reason":"SELF_TRANSFER","detail":"a payment goes to somebody else"}
+"""
+PAYMENT_ERROR_REASON_ACCOUNT_SUSPENDED: PaymentErrorReason.ValueType  # 8
+"""403 PERMISSION_DENIED. The sender's account is suspended.
+Sample: {"reason":"ACCOUNT_SUSPENDED","detail":"nothing can be paid from this account now"}
 """
 PAYMENT_ERROR_REASON_BILL_NOT_FOUND: PaymentErrorReason.ValueType  # 40
 """404 NOT_FOUND. There is no such bill, or it is somebody else's.

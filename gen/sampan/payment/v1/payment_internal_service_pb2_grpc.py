@@ -46,6 +46,16 @@ class PaymentInternalServiceStub:
                 request_serializer=sampan_dot_payment_dot_v1_dot_bill__pb2.ListBillTotalsRequest.SerializeToString,
                 response_deserializer=sampan_dot_payment_dot_v1_dot_bill__pb2.ListBillTotalsResponse.FromString,
                 _registered_method=True)
+        self.CreateTransfers = channel.unary_unary(
+                '/sampan.payment.v1.PaymentInternalService/CreateTransfers',
+                request_serializer=sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.CreateTransfersRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.CreateTransfersResponse.FromString,
+                _registered_method=True)
+        self.StreamTransfers = channel.stream_unary(
+                '/sampan.payment.v1.PaymentInternalService/StreamTransfers',
+                request_serializer=sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.StreamTransfersRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.StreamTransfersResponse.FromString,
+                _registered_method=True)
 
 
 class PaymentInternalServiceServicer:
@@ -67,6 +77,25 @@ class PaymentInternalServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateTransfers(self, request, context):
+        """Posts up to 1000 transfers, each for itself: what is refused does not keep the others from being posted. No fees, no daily limits.
+        A transfer with a `request_id` of its own is posted once, for ever; one without it has that of the call and its place.
+        Errors of a transfer, in its result: WALLET_NOT_FOUND, CURRENCY_MISMATCH, SELF_TRANSFER, ACCOUNT_SUSPENDED, RECIPIENT_NOT_FOUND,
+        INSUFFICIENT_FUNDS, REQUEST_ID_REUSED, UNAVAILABLE, OUTCOME_UNKNOWN, OVERLOADED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamTransfers(self, request_iterator, context):
+        """As CreateTransfers, for any number of them: answered when the last one is posted. Sent again after a failure, those with the
+        same `request_id` are not posted twice.
+        Errors: INVALID_ARGUMENT for a transfer that breaks a rule; those before it are posted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PaymentInternalServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -79,6 +108,16 @@ def add_PaymentInternalServiceServicer_to_server(servicer, server):
                     servicer.ListBillTotals,
                     request_deserializer=sampan_dot_payment_dot_v1_dot_bill__pb2.ListBillTotalsRequest.FromString,
                     response_serializer=sampan_dot_payment_dot_v1_dot_bill__pb2.ListBillTotalsResponse.SerializeToString,
+            ),
+            'CreateTransfers': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateTransfers,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.CreateTransfersRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.CreateTransfersResponse.SerializeToString,
+            ),
+            'StreamTransfers': grpc.stream_unary_rpc_method_handler(
+                    servicer.StreamTransfers,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.StreamTransfersRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.StreamTransfersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -136,6 +175,60 @@ class PaymentInternalService:
             '/sampan.payment.v1.PaymentInternalService/ListBillTotals',
             sampan_dot_payment_dot_v1_dot_bill__pb2.ListBillTotalsRequest.SerializeToString,
             sampan_dot_payment_dot_v1_dot_bill__pb2.ListBillTotalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateTransfers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentInternalService/CreateTransfers',
+            sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.CreateTransfersRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.CreateTransfersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamTransfers(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/sampan.payment.v1.PaymentInternalService/StreamTransfers',
+            sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.StreamTransfersRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.StreamTransfersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,17 @@ class PaymentInternalServiceStub:
     """
     ListBillTotals: _grpc.UnaryUnaryMultiCallable[_bill_pb2.ListBillTotalsRequest, _bill_pb2.ListBillTotalsResponse]
     """What people's bills come to, and as of which event: analytics begins anew with it. People who have never had a bill are not in it."""
+    CreateTransfers: _grpc.UnaryUnaryMultiCallable[_payment_internal_service_pb2.CreateTransfersRequest, _payment_internal_service_pb2.CreateTransfersResponse]
+    """Posts up to 1000 transfers, each for itself: what is refused does not keep the others from being posted. No fees, no daily limits.
+    A transfer with a `request_id` of its own is posted once, for ever; one without it has that of the call and its place.
+    Errors of a transfer, in its result: WALLET_NOT_FOUND, CURRENCY_MISMATCH, SELF_TRANSFER, ACCOUNT_SUSPENDED, RECIPIENT_NOT_FOUND,
+    INSUFFICIENT_FUNDS, REQUEST_ID_REUSED, UNAVAILABLE, OUTCOME_UNKNOWN, OVERLOADED.
+    """
+    StreamTransfers: _grpc.StreamUnaryMultiCallable[_payment_internal_service_pb2.StreamTransfersRequest, _payment_internal_service_pb2.StreamTransfersResponse]
+    """As CreateTransfers, for any number of them: answered when the last one is posted. Sent again after a failure, those with the
+    same `request_id` are not posted twice.
+    Errors: INVALID_ARGUMENT for a transfer that breaks a rule; those before it are posted.
+    """
 
 @_typing.type_check_only
 class PaymentInternalServiceAsyncStub(PaymentInternalServiceStub):
@@ -52,6 +63,17 @@ class PaymentInternalServiceAsyncStub(PaymentInternalServiceStub):
     """
     ListBillTotals: _aio.UnaryUnaryMultiCallable[_bill_pb2.ListBillTotalsRequest, _bill_pb2.ListBillTotalsResponse]  # type: ignore[assignment]
     """What people's bills come to, and as of which event: analytics begins anew with it. People who have never had a bill are not in it."""
+    CreateTransfers: _aio.UnaryUnaryMultiCallable[_payment_internal_service_pb2.CreateTransfersRequest, _payment_internal_service_pb2.CreateTransfersResponse]  # type: ignore[assignment]
+    """Posts up to 1000 transfers, each for itself: what is refused does not keep the others from being posted. No fees, no daily limits.
+    A transfer with a `request_id` of its own is posted once, for ever; one without it has that of the call and its place.
+    Errors of a transfer, in its result: WALLET_NOT_FOUND, CURRENCY_MISMATCH, SELF_TRANSFER, ACCOUNT_SUSPENDED, RECIPIENT_NOT_FOUND,
+    INSUFFICIENT_FUNDS, REQUEST_ID_REUSED, UNAVAILABLE, OUTCOME_UNKNOWN, OVERLOADED.
+    """
+    StreamTransfers: _aio.StreamUnaryMultiCallable[_payment_internal_service_pb2.StreamTransfersRequest, _payment_internal_service_pb2.StreamTransfersResponse]  # type: ignore[assignment]
+    """As CreateTransfers, for any number of them: answered when the last one is posted. Sent again after a failure, those with the
+    same `request_id` are not posted twice.
+    Errors: INVALID_ARGUMENT for a transfer that breaks a rule; those before it are posted.
+    """
 
 class PaymentInternalServiceServicer(metaclass=_abc_1.ABCMeta):
     """What other services ask of payment. The edge does not route it."""
@@ -73,5 +95,28 @@ class PaymentInternalServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_bill_pb2.ListBillTotalsResponse, _abc.Awaitable[_bill_pb2.ListBillTotalsResponse]]:
         """What people's bills come to, and as of which event: analytics begins anew with it. People who have never had a bill are not in it."""
+
+    @_abc_1.abstractmethod
+    def CreateTransfers(
+        self,
+        request: _payment_internal_service_pb2.CreateTransfersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_internal_service_pb2.CreateTransfersResponse, _abc.Awaitable[_payment_internal_service_pb2.CreateTransfersResponse]]:
+        """Posts up to 1000 transfers, each for itself: what is refused does not keep the others from being posted. No fees, no daily limits.
+        A transfer with a `request_id` of its own is posted once, for ever; one without it has that of the call and its place.
+        Errors of a transfer, in its result: WALLET_NOT_FOUND, CURRENCY_MISMATCH, SELF_TRANSFER, ACCOUNT_SUSPENDED, RECIPIENT_NOT_FOUND,
+        INSUFFICIENT_FUNDS, REQUEST_ID_REUSED, UNAVAILABLE, OUTCOME_UNKNOWN, OVERLOADED.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamTransfers(
+        self,
+        request_iterator: _MaybeAsyncIterator[_payment_internal_service_pb2.StreamTransfersRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_internal_service_pb2.StreamTransfersResponse, _abc.Awaitable[_payment_internal_service_pb2.StreamTransfersResponse]]:
+        """As CreateTransfers, for any number of them: answered when the last one is posted. Sent again after a failure, those with the
+        same `request_id` are not posted twice.
+        Errors: INVALID_ARGUMENT for a transfer that breaks a rule; those before it are posted.
+        """
 
 def add_PaymentInternalServiceServicer_to_server(servicer: PaymentInternalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,10 +26,11 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from sampan.options.v1 import policy_pb2 as sampan_dot_options_dot_v1_dot_policy__pb2
 from sampan.payment.v1 import bill_pb2 as sampan_dot_payment_dot_v1_dot_bill__pb2
+from sampan.payment.v1 import transaction_pb2 as sampan_dot_payment_dot_v1_dot_transaction__pb2
 from sampan.payment.v1 import wallet_pb2 as sampan_dot_payment_dot_v1_dot_wallet__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'sampan/payment/v1/payment_service.proto\x12\x11sampan.payment.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1esampan/options/v1/policy.proto\x1a\x1csampan/payment/v1/bill.proto\x1a\x1esampan/payment/v1/wallet.proto\"r\n\x13\x43reateWalletRequest\x12:\n\x08\x63urrency\x18\x01 \x01(\tB(\xbaH%r#R\x03THBR\x03SGDR\x03IDRR\x03MYRR\x03PHPR\x03VNDR\x03USD\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\x14\n\x12ListWalletsRequest\"A\n\x13ListWalletsResponse\x12*\n\x07wallets\x18\x01 \x03(\x0b\x32\x19.sampan.payment.v1.Wallet\"(\n\x10GetWalletRequest\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x32\xfb\x08\n\x0ePaymentService\x12\x8e\x01\n\x0c\x43reateWallet\x12&.sampan.payment.v1.CreateWalletRequest\x1a\x19.sampan.payment.v1.Wallet\";\xb2\xe1\x18\x12\x08\x02\x1a\x08\x08\x01\x10<\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02\x1f\"\x0b/v1/wallets:\x01*Z\r\"\x08/wallets:\x01*\x12\x94\x01\n\x0bListWallets\x12%.sampan.payment.v1.ListWalletsRequest\x1a&.sampan.payment.v1.ListWalletsResponse\"6\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02\x19\x12\x0b/v1/walletsZ\n\x12\x08/wallets\x12\x8d\x01\n\tGetWallet\x12#.sampan.payment.v1.GetWalletRequest\x1a\x19.sampan.payment.v1.Wallet\"@\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02#\x12\x10/v1/wallets/{id}Z\x0f\x12\r/wallets/{id}\x12\xa2\x01\n\nCreateBill\x12$.sampan.payment.v1.CreateBillRequest\x1a\x17.sampan.payment.v1.Bill\"U\xb2\xe1\x18\x12\x08\x02\x1a\x08\x08\x01\x10x\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02\x39\"\x18/v1/payment/transactions:\x01*Z\x1a\"\x15/payment/transactions:\x01*\x12\xa1\x01\n\x07GetBill\x12!.sampan.payment.v1.GetBillRequest\x1a\x17.sampan.payment.v1.Bill\"Z\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02=\x12\x1d/v1/payment/transactions/{id}Z\x1c\x12\x1a/payment/transactions/{id}\x12\xb2\x01\n\tListBills\x12#.sampan.payment.v1.ListBillsRequest\x1a$.sampan.payment.v1.ListBillsResponse\"Z\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02=\x12\x1d/v1/payment/transactions/listZ\x1c\x12\x1a/payment/transactions/list\x12\xb2\x01\n\x08PayBills\x12\".sampan.payment.v1.PayBillsRequest\x1a#.sampan.payment.v1.PayBillsResponse\"]\xb2\xe1\x18\x12\x08\x02\x1a\x08\x08\x01\x10x\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02\x41\"\x1c/v1/payment/transactions/pay:\x01*Z\x1e\"\x19/payment/transactions/pay:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'sampan/payment/v1/payment_service.proto\x12\x11sampan.payment.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1esampan/options/v1/policy.proto\x1a\x1csampan/payment/v1/bill.proto\x1a#sampan/payment/v1/transaction.proto\x1a\x1esampan/payment/v1/wallet.proto\"r\n\x13\x43reateWalletRequest\x12:\n\x08\x63urrency\x18\x01 \x01(\tB(\xbaH%r#R\x03THBR\x03SGDR\x03IDRR\x03MYRR\x03PHPR\x03VNDR\x03USD\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\x14\n\x12ListWalletsRequest\"A\n\x13ListWalletsResponse\x12*\n\x07wallets\x18\x01 \x03(\x0b\x32\x19.sampan.payment.v1.Wallet\"(\n\x10GetWalletRequest\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"\xe4\x01\n\x10SendMoneyRequest\x12\x1b\n\twallet_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1e\n\x0crecipient_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\x06\x61mount\x18\x03 \x01(\x03\x42\x10\xbaH\r\"\x0b\x18\x80\x80\x9a\xa6\xea\xaf\xe3\x01(\x01\x12#\n\x08\x63urrency\x18\x04 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[A-Z]{3}$\x12+\n\x0b\x64\x65scription\x18\x05 \x01(\tB\x16\x80\x01\x01\xbaH\x10r\x0e\x18\x98\x02\x32\t^\\P{Cc}*$\x12\x1f\n\nrequest_id\x18\x06 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x32\xa0\n\n\x0ePaymentService\x12\x8e\x01\n\x0c\x43reateWallet\x12&.sampan.payment.v1.CreateWalletRequest\x1a\x19.sampan.payment.v1.Wallet\";\xb2\xe1\x18\x12\x08\x02\x1a\x08\x08\x01\x10<\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02\x1f\"\x0b/v1/wallets:\x01*Z\r\"\x08/wallets:\x01*\x12\x94\x01\n\x0bListWallets\x12%.sampan.payment.v1.ListWalletsRequest\x1a&.sampan.payment.v1.ListWalletsResponse\"6\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02\x19\x12\x0b/v1/walletsZ\n\x12\x08/wallets\x12\x8d\x01\n\tGetWallet\x12#.sampan.payment.v1.GetWalletRequest\x1a\x19.sampan.payment.v1.Wallet\"@\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02#\x12\x10/v1/wallets/{id}Z\x0f\x12\r/wallets/{id}\x12\xa2\x01\n\nCreateBill\x12$.sampan.payment.v1.CreateBillRequest\x1a\x17.sampan.payment.v1.Bill\"U\xb2\xe1\x18\x12\x08\x02\x1a\x08\x08\x01\x10x\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02\x39\"\x18/v1/payment/transactions:\x01*Z\x1a\"\x15/payment/transactions:\x01*\x12\xa1\x01\n\x07GetBill\x12!.sampan.payment.v1.GetBillRequest\x1a\x17.sampan.payment.v1.Bill\"Z\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02=\x12\x1d/v1/payment/transactions/{id}Z\x1c\x12\x1a/payment/transactions/{id}\x12\xb2\x01\n\tListBills\x12#.sampan.payment.v1.ListBillsRequest\x1a$.sampan.payment.v1.ListBillsResponse\"Z\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02=\x12\x1d/v1/payment/transactions/listZ\x1c\x12\x1a/payment/transactions/list\x12\xb2\x01\n\x08PayBills\x12\".sampan.payment.v1.PayBillsRequest\x1a#.sampan.payment.v1.PayBillsResponse\"]\xb2\xe1\x18\x12\x08\x02\x1a\x08\x08\x01\x10x\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02\x41\"\x1c/v1/payment/transactions/pay:\x01*Z\x1e\"\x19/payment/transactions/pay:\x01*\x12\xa2\x01\n\tSendMoney\x12#.sampan.payment.v1.SendMoneyRequest\x1a\x1e.sampan.payment.v1.Transaction\"P\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xac\x02\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02\x33\"\x15/v1/transactions/send:\x01*Z\x17\"\x12/transactions/send:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,6 +43,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEWALLETREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
   _globals['_GETWALLETREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_GETWALLETREQUEST'].fields_by_name['id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_SENDMONEYREQUEST'].fields_by_name['wallet_id']._loaded_options = None
+  _globals['_SENDMONEYREQUEST'].fields_by_name['wallet_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_SENDMONEYREQUEST'].fields_by_name['recipient_id']._loaded_options = None
+  _globals['_SENDMONEYREQUEST'].fields_by_name['recipient_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_SENDMONEYREQUEST'].fields_by_name['amount']._loaded_options = None
+  _globals['_SENDMONEYREQUEST'].fields_by_name['amount']._serialized_options = b'\272H\r\"\013\030\200\200\232\246\352\257\343\001(\001'
+  _globals['_SENDMONEYREQUEST'].fields_by_name['currency']._loaded_options = None
+  _globals['_SENDMONEYREQUEST'].fields_by_name['currency']._serialized_options = b'\272H\016r\0142\n^[A-Z]{3}$'
+  _globals['_SENDMONEYREQUEST'].fields_by_name['description']._loaded_options = None
+  _globals['_SENDMONEYREQUEST'].fields_by_name['description']._serialized_options = b'\200\001\001\272H\020r\016\030\230\0022\t^\\P{Cc}*$'
+  _globals['_SENDMONEYREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_SENDMONEYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
   _globals['_PAYMENTSERVICE'].methods_by_name['CreateWallet']._loaded_options = None
   _globals['_PAYMENTSERVICE'].methods_by_name['CreateWallet']._serialized_options = b'\262\341\030\022\010\002\032\010\010\001\020<\032\002\010<\"\002\010\005(\002\202\323\344\223\002\037\"\013/v1/wallets:\001*Z\r\"\010/wallets:\001*'
   _globals['_PAYMENTSERVICE'].methods_by_name['ListWallets']._loaded_options = None
@@ -56,14 +69,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAYMENTSERVICE'].methods_by_name['ListBills']._serialized_options = b'\262\341\030\023\010\002\032\t\010\001\020\330\004\032\002\010<\"\002\010\005(\001\202\323\344\223\002=\022\035/v1/payment/transactions/listZ\034\022\032/payment/transactions/list'
   _globals['_PAYMENTSERVICE'].methods_by_name['PayBills']._loaded_options = None
   _globals['_PAYMENTSERVICE'].methods_by_name['PayBills']._serialized_options = b'\262\341\030\022\010\002\032\010\010\001\020x\032\002\010<\"\002\010\005(\002\202\323\344\223\002A\"\034/v1/payment/transactions/pay:\001*Z\036\"\031/payment/transactions/pay:\001*'
-  _globals['_CREATEWALLETREQUEST']._serialized_start=215
-  _globals['_CREATEWALLETREQUEST']._serialized_end=329
-  _globals['_LISTWALLETSREQUEST']._serialized_start=331
-  _globals['_LISTWALLETSREQUEST']._serialized_end=351
-  _globals['_LISTWALLETSRESPONSE']._serialized_start=353
-  _globals['_LISTWALLETSRESPONSE']._serialized_end=418
-  _globals['_GETWALLETREQUEST']._serialized_start=420
-  _globals['_GETWALLETREQUEST']._serialized_end=460
-  _globals['_PAYMENTSERVICE']._serialized_start=463
-  _globals['_PAYMENTSERVICE']._serialized_end=1610
+  _globals['_PAYMENTSERVICE'].methods_by_name['SendMoney']._loaded_options = None
+  _globals['_PAYMENTSERVICE'].methods_by_name['SendMoney']._serialized_options = b'\262\341\030\023\010\002\032\t\010\001\020\254\002\032\002\010<\"\002\010\005(\002\202\323\344\223\0023\"\025/v1/transactions/send:\001*Z\027\"\022/transactions/send:\001*'
+  _globals['_CREATEWALLETREQUEST']._serialized_start=252
+  _globals['_CREATEWALLETREQUEST']._serialized_end=366
+  _globals['_LISTWALLETSREQUEST']._serialized_start=368
+  _globals['_LISTWALLETSREQUEST']._serialized_end=388
+  _globals['_LISTWALLETSRESPONSE']._serialized_start=390
+  _globals['_LISTWALLETSRESPONSE']._serialized_end=455
+  _globals['_GETWALLETREQUEST']._serialized_start=457
+  _globals['_GETWALLETREQUEST']._serialized_end=497
+  _globals['_SENDMONEYREQUEST']._serialized_start=500
+  _globals['_SENDMONEYREQUEST']._serialized_end=728
+  _globals['_PAYMENTSERVICE']._serialized_start=731
+  _globals['_PAYMENTSERVICE']._serialized_end=2043
 # @@protoc_insertion_point(module_scope)

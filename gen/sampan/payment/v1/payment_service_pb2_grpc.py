@@ -5,6 +5,7 @@ import warnings
 
 from sampan.payment.v1 import bill_pb2 as sampan_dot_payment_dot_v1_dot_bill__pb2
 from sampan.payment.v1 import payment_service_pb2 as sampan_dot_payment_dot_v1_dot_payment__service__pb2
+from sampan.payment.v1 import transaction_pb2 as sampan_dot_payment_dot_v1_dot_transaction__pb2
 from sampan.payment.v1 import wallet_pb2 as sampan_dot_payment_dot_v1_dot_wallet__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -75,6 +76,11 @@ class PaymentServiceStub:
                 request_serializer=sampan_dot_payment_dot_v1_dot_bill__pb2.PayBillsRequest.SerializeToString,
                 response_deserializer=sampan_dot_payment_dot_v1_dot_bill__pb2.PayBillsResponse.FromString,
                 _registered_method=True)
+        self.SendMoney = channel.unary_unary(
+                '/sampan.payment.v1.PaymentService/SendMoney',
+                request_serializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.SendMoneyRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_transaction__pb2.Transaction.FromString,
+                _registered_method=True)
 
 
 class PaymentServiceServicer:
@@ -141,6 +147,17 @@ class PaymentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SendMoney(self, request, context):
+        """Sends money from one of the caller's wallets to another person's wallet of the same currency, at once. The answer to equal
+        requests stays the same whatever happens later. REST: POST /v1/transactions/send, 201.
+        Errors: INVALID_ARGUMENT, CURRENCY_MISMATCH, SELF_TRANSFER (400), ACCOUNT_SUSPENDED (403), WALLET_NOT_FOUND also for somebody
+        else's, RECIPIENT_NOT_FOUND (404), INSUFFICIENT_FUNDS, REQUEST_ID_REUSED (409), DAILY_LIMIT_EXCEEDED, RATE_LIMITED, OVERLOADED (429),
+        OUTCOME_UNKNOWN (503).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PaymentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -178,6 +195,11 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.PayBills,
                     request_deserializer=sampan_dot_payment_dot_v1_dot_bill__pb2.PayBillsRequest.FromString,
                     response_serializer=sampan_dot_payment_dot_v1_dot_bill__pb2.PayBillsResponse.SerializeToString,
+            ),
+            'SendMoney': grpc.unary_unary_rpc_method_handler(
+                    servicer.SendMoney,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.SendMoneyRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_transaction__pb2.Transaction.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -373,6 +395,33 @@ class PaymentService:
             '/sampan.payment.v1.PaymentService/PayBills',
             sampan_dot_payment_dot_v1_dot_bill__pb2.PayBillsRequest.SerializeToString,
             sampan_dot_payment_dot_v1_dot_bill__pb2.PayBillsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendMoney(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentService/SendMoney',
+            sampan_dot_payment_dot_v1_dot_payment__service__pb2.SendMoneyRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_transaction__pb2.Transaction.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from sampan.payment.v1 import bill_pb2 as _bill_pb2
 from sampan.payment.v1 import payment_service_pb2 as _payment_service_pb2
+from sampan.payment.v1 import transaction_pb2 as _transaction_pb2
 from sampan.payment.v1 import wallet_pb2 as _wallet_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -68,6 +69,13 @@ class PaymentServiceStub:
     """Marks all pending bills of the caller as paid. REST: POST /v1/payment/transactions/pay.
     Errors: INVALID_ARGUMENT (400), REQUEST_ID_REUSED (409), RATE_LIMITED (429).
     """
+    SendMoney: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.SendMoneyRequest, _transaction_pb2.Transaction]
+    """Sends money from one of the caller's wallets to another person's wallet of the same currency, at once. The answer to equal
+    requests stays the same whatever happens later. REST: POST /v1/transactions/send, 201.
+    Errors: INVALID_ARGUMENT, CURRENCY_MISMATCH, SELF_TRANSFER (400), ACCOUNT_SUSPENDED (403), WALLET_NOT_FOUND also for somebody
+    else's, RECIPIENT_NOT_FOUND (404), INSUFFICIENT_FUNDS, REQUEST_ID_REUSED (409), DAILY_LIMIT_EXCEEDED, RATE_LIMITED, OVERLOADED (429),
+    OUTCOME_UNKNOWN (503).
+    """
 
 @_typing.type_check_only
 class PaymentServiceAsyncStub(PaymentServiceStub):
@@ -106,6 +114,13 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     PayBills: _aio.UnaryUnaryMultiCallable[_bill_pb2.PayBillsRequest, _bill_pb2.PayBillsResponse]  # type: ignore[assignment]
     """Marks all pending bills of the caller as paid. REST: POST /v1/payment/transactions/pay.
     Errors: INVALID_ARGUMENT (400), REQUEST_ID_REUSED (409), RATE_LIMITED (429).
+    """
+    SendMoney: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.SendMoneyRequest, _transaction_pb2.Transaction]  # type: ignore[assignment]
+    """Sends money from one of the caller's wallets to another person's wallet of the same currency, at once. The answer to equal
+    requests stays the same whatever happens later. REST: POST /v1/transactions/send, 201.
+    Errors: INVALID_ARGUMENT, CURRENCY_MISMATCH, SELF_TRANSFER (400), ACCOUNT_SUSPENDED (403), WALLET_NOT_FOUND also for somebody
+    else's, RECIPIENT_NOT_FOUND (404), INSUFFICIENT_FUNDS, REQUEST_ID_REUSED (409), DAILY_LIMIT_EXCEEDED, RATE_LIMITED, OVERLOADED (429),
+    OUTCOME_UNKNOWN (503).
     """
 
 class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -184,6 +199,19 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_bill_pb2.PayBillsResponse, _abc.Awaitable[_bill_pb2.PayBillsResponse]]:
         """Marks all pending bills of the caller as paid. REST: POST /v1/payment/transactions/pay.
         Errors: INVALID_ARGUMENT (400), REQUEST_ID_REUSED (409), RATE_LIMITED (429).
+        """
+
+    @_abc_1.abstractmethod
+    def SendMoney(
+        self,
+        request: _payment_service_pb2.SendMoneyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transaction_pb2.Transaction, _abc.Awaitable[_transaction_pb2.Transaction]]:
+        """Sends money from one of the caller's wallets to another person's wallet of the same currency, at once. The answer to equal
+        requests stays the same whatever happens later. REST: POST /v1/transactions/send, 201.
+        Errors: INVALID_ARGUMENT, CURRENCY_MISMATCH, SELF_TRANSFER (400), ACCOUNT_SUSPENDED (403), WALLET_NOT_FOUND also for somebody
+        else's, RECIPIENT_NOT_FOUND (404), INSUFFICIENT_FUNDS, REQUEST_ID_REUSED (409), DAILY_LIMIT_EXCEEDED, RATE_LIMITED, OVERLOADED (429),
+        OUTCOME_UNKNOWN (503).
         """
 
 def add_PaymentServiceServicer_to_server(servicer: PaymentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
