@@ -4,28 +4,49 @@ from __future__ import annotations
 
 import uuid
 
+import asyncpg
 from google.protobuf import json_format
 
 from sampan.messaging.v1 import messaging_service_pb2 as pb
 from sampan.messaging.v1.frame_pb2 import ConnectRequest
 from sampan.messaging.v1.message_pb2 import Message
-from services.mesh.database import Database
-from services.mesh.outbox import Outbox
 from tests.support.chat import Talker
 from tests.support.doors import Reply
 from tests.support.live_doors import DOORS, Edge, Line, opened
-from tests.support.payments_told import Sent
+from tests.support.money import fund
 from tests.support.waiting import until
 
 WITHIN = 10
 
 
-async def told(edge: Edge, sent: Sent) -> None:
-    """Payment of the stack says so."""
-    payment = Database(edge.stack.addresses.database("payment"), pool=1, timeout=5, name="tests")
-    async with payment.transaction() as connection:
-        await Outbox(lambda: None).add(connection, sent.event())
-    await payment.close()
+async def wallet(edge: Edge, person: Talker, currency: str = "THB", amount: int = 0) -> str:
+    """A new wallet with so much in it."""
+    made = await edge.clients.rest.call("POST", "/v1/wallets", {"currency": currency}, token=person.token)
+    assert made.code == 201, made
+    if amount:
+        owner = await asyncpg.connect(edge.stack.addresses.database("payment", owner=True))
+        await fund(owner, made.body["id"], amount)
+        await owner.close()
+    return str(made.body["id"])
+
+
+async def sent(edge: Edge, ann: Talker, bob: Talker, amount: int = 15_000, currency: str = "THB") -> str:
+    """Ann sends money to Bob; the transaction."""
+    mine = await wallet(edge, ann, currency, amount)
+    await wallet(edge, bob, currency)
+    body = {
+        "wallet_id": mine,
+        "recipient_id": bob.id,
+        "amount": str(amount),
+        "currency": currency,
+        "description": "for the mangoes",
+        "request_id": str(uuid.uuid4()),
+    }
+    done = [
+        await edge.clients.rest.call("POST", "/v1/transactions/send", body, token=ann.token) for _ in range(3)
+    ]
+    assert [one.code for one in done] == [201] * 3, done
+    return str(done[0].body["id"])
 
 
 async def dialog_of(one: Talker) -> str:
@@ -49,8 +70,7 @@ async def test_a_payment_comes_live_through_every_door_and_once(edge: Edge) -> N
     ann, bob = await edge.talker(), await edge.talker()
     lines = [door(edge, one.token) for one in (ann, bob) for door in DOORS]
     async with opened(*lines):
-        sent = Sent(ann, bob)
-        await told(edge, sent)
+        transaction_id = await sent(edge, ann, bob)
         dialog_id = await dialog_of(bob)
         for line in lines:
             await line.has(dialog_id, 2, within=WITHIN)
@@ -61,7 +81,7 @@ async def test_a_payment_comes_live_through_every_door_and_once(edge: Edge) -> N
             (message,) = payments(line, dialog_id)
             assert (message.sender_id, message.content.text) == (ann.id, "150.00 THB")
             payment = message.content.payment
-            assert (payment.transaction_id, payment.kind) == (str(sent.transaction_id), "send")
+            assert (payment.transaction_id, payment.kind) == (transaction_id, "send")
             assert (payment.amount, payment.currency) == (15_000, "THB")
             assert message == payments(lines[0], dialog_id)[0], line.door
 
@@ -75,7 +95,7 @@ async def test_who_was_away_gets_it_as_it_was_told_live(edge: Edge) -> None:
             await line.becomes(lambda line=line: bool(line.resume))
     live = DOORS[0](edge, ann.token)
     async with opened(live):
-        await told(edge, Sent(ann, bob))
+        await sent(edge, ann, bob)
         await live.has(dialog.id, 2, within=WITHIN)
     back = [type(line)(edge, bob.token, resume=line.resume) for line in before]
     async with opened(*back):
@@ -86,8 +106,7 @@ async def test_who_was_away_gets_it_as_it_was_told_live(edge: Edge) -> None:
 
 async def test_it_is_read_over_rest_with_its_amount_as_a_text(edge: Edge) -> None:
     ann, bob = await edge.talker(), await edge.talker()
-    sent = Sent(ann, bob, 123_456, "SGD")
-    await told(edge, sent)
+    transaction_id = await sent(edge, ann, bob, 12_345, "SGD")
     await dialog_of(bob)
 
     async def ask(verb: str, path: str, body: object = None) -> Reply:
@@ -97,12 +116,12 @@ async def test_it_is_read_over_rest_with_its_amount_as_a_text(edge: Edge) -> Non
     shown = dialog["last_message"]
     assert (shown["type"], dialog["unread_count"]) == ("payment", 1)
     assert shown["content"] == {
-        "text": "1234.56 SGD",
+        "text": "123.45 SGD",
         "attributes": {},
         "payment": {
-            "transaction_id": str(sent.transaction_id),
+            "transaction_id": transaction_id,
             "kind": "send",
-            "amount": "123456",
+            "amount": "12345",
             "currency": "SGD",
         },
     }

@@ -352,8 +352,8 @@ MUTATIONS: dict[str, Callable[[World], Awaitable[Mutation]]] = {
     **BILLS,
 }
 # What has no claim in a transaction: SetPresence changes nothing in a database, a notice is known by its
-# `client_message_id`, and CreateTransfers answers for each transfer. test_presence.py, test_payment_transfers.py
-# and test_messaging_people.py count their effects.
+# `client_message_id`, and CreateTransfers answers for each transfer. Their effects are counted by
+# test_presence.py, test_messaging_people.py and test_payment_transfers.py.
 ELSEWHERE = (
     "PresenceService/SetPresence",
     "MessagingInternalService/PostNotice",
