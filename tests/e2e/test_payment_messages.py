@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 import uuid
 
 import asyncpg
@@ -10,10 +12,14 @@ from google.protobuf import json_format
 from sampan.messaging.v1 import messaging_service_pb2 as pb
 from sampan.messaging.v1.frame_pb2 import ConnectRequest
 from sampan.messaging.v1.message_pb2 import Message
+from services.client.client import ChatClient
+from services.client.models import Payment
+from services.client.session import Session
 from tests.support.chat import Talker
 from tests.support.doors import Reply
 from tests.support.live_doors import DOORS, Edge, Line, opened
 from tests.support.money import fund
+from tests.support.stack import ROOT
 from tests.support.waiting import until
 
 WITHIN = 10
@@ -159,3 +165,29 @@ async def test_nobody_but_payment_writes_one(edge: Edge) -> None:
             assert end is not None
             assert end.reason == "FRAME_INVALID", line.door
     assert await bob.history(dialog.id) == []
+
+
+async def test_a_terminal_and_the_client_show_it_as_what_nobody_can_write(edge: Edge) -> None:
+    ann, person = await edge.talker(), await edge.clients.register()
+    bob = edge.as_talker(person)
+    transaction_id = await sent(edge, ann, bob)
+    dialog_id = await dialog_of(bob)
+    target = f"127.0.0.1:{edge.stack.port}"
+    session = Session(target, None, person.username, person.password)
+    async with ChatClient(target, None, session) as client:
+        (message,) = await client.history(dialog_id)
+    assert message.payment == Payment(transaction_id, "send", 15_000, "THB")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.stack.cli", "chat"),
+        *("--as", person.username, "--dialog", dialog_id),
+        env={**edge.stack.environment(), "SAMPAN_CHAT_PASSWORD": person.password},
+        cwd=ROOT,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    shown, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, shown
+    (line,) = [one for one in shown.decode().splitlines() if "150.00 THB" in one]
+    assert line.startswith("* [")
+    assert line.endswith("paid 150.00 THB")

@@ -26,17 +26,19 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csampan/payment/v1/bill.proto\x12\x11sampan.payment.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc7\x01\n\x04\x42ill\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61mount\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\x12\x0e\n\x06status\x18\x06 \x01(\t\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07paid_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"l\n\x11\x43reateBillRequest\x12\x17\n\x06\x61mount\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1d\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"&\n\x0eGetBillRequest\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"r\n\x10ListBillsRequest\x12\x18\n\x05limit\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12&\n\x06status\x18\x03 \x01(\tB\x16\xbaH\x13r\x11R\x00R\x07pendingR\x04paid\"m\n\x11ListBillsResponse\x12-\n\x0ctransactions\x18\x01 \x03(\x0b\x32\x17.sampan.payment.v1.Bill\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08has_more\x18\x03 \x01(\x08\"2\n\x0fPayBillsRequest\x12\x1f\n\nrequest_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"-\n\x10PayBillsResponse\x12\x19\n\x11transactions_paid\x18\x01 \x01(\x05\"V\n\x15ListBillTotalsRequest\x12\"\n\rafter_user_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x19\n\x05limit\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\"G\n\x16ListBillTotalsResponse\x12-\n\x06totals\x18\x01 \x03(\x0b\x32\x1d.sampan.payment.v1.BillTotals\"a\n\nBillTotals\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0e\n\x06\x65vents\x18\x02 \x01(\x03\x12\x14\n\x0ctransactions\x18\x03 \x01(\x03\x12\x0e\n\x06\x61mount\x18\x04 \x01(\x03\x12\x0c\n\x04paid\x18\x05 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csampan/payment/v1/bill.proto\x12\x11sampan.payment.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcc\x01\n\x04\x42ill\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61mount\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x18\n\x0b\x64\x65scription\x18\x05 \x01(\tB\x03\x80\x01\x01\x12\x0e\n\x06status\x18\x06 \x01(\t\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07paid_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"o\n\x11\x43reateBillRequest\x12\x17\n\x06\x61mount\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tB\x0b\x80\x01\x01\xbaH\x05r\x03\x18\xf4\x03\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"&\n\x0eGetBillRequest\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"r\n\x10ListBillsRequest\x12\x18\n\x05limit\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12&\n\x06status\x18\x03 \x01(\tB\x16\xbaH\x13r\x11R\x00R\x07pendingR\x04paid\"m\n\x11ListBillsResponse\x12-\n\x0ctransactions\x18\x01 \x03(\x0b\x32\x17.sampan.payment.v1.Bill\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08has_more\x18\x03 \x01(\x08\"2\n\x0fPayBillsRequest\x12\x1f\n\nrequest_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"-\n\x10PayBillsResponse\x12\x19\n\x11transactions_paid\x18\x01 \x01(\x05\"V\n\x15ListBillTotalsRequest\x12\"\n\rafter_user_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x19\n\x05limit\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\"G\n\x16ListBillTotalsResponse\x12-\n\x06totals\x18\x01 \x03(\x0b\x32\x1d.sampan.payment.v1.BillTotals\"a\n\nBillTotals\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0e\n\x06\x65vents\x18\x02 \x01(\x03\x12\x14\n\x0ctransactions\x18\x03 \x01(\x03\x12\x0e\n\x06\x61mount\x18\x04 \x01(\x03\x12\x0c\n\x04paid\x18\x05 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sampan.payment.v1.bill_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_BILL'].fields_by_name['description']._loaded_options = None
+  _globals['_BILL'].fields_by_name['description']._serialized_options = b'\200\001\001'
   _globals['_CREATEBILLREQUEST'].fields_by_name['amount']._loaded_options = None
   _globals['_CREATEBILLREQUEST'].fields_by_name['amount']._serialized_options = b'\272H\004\"\002 \000'
   _globals['_CREATEBILLREQUEST'].fields_by_name['description']._loaded_options = None
-  _globals['_CREATEBILLREQUEST'].fields_by_name['description']._serialized_options = b'\272H\005r\003\030\364\003'
+  _globals['_CREATEBILLREQUEST'].fields_by_name['description']._serialized_options = b'\200\001\001\272H\005r\003\030\364\003'
   _globals['_CREATEBILLREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CREATEBILLREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
   _globals['_GETBILLREQUEST'].fields_by_name['id']._loaded_options = None
@@ -54,23 +56,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTBILLTOTALSREQUEST'].fields_by_name['limit']._loaded_options = None
   _globals['_LISTBILLTOTALSREQUEST'].fields_by_name['limit']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
   _globals['_BILL']._serialized_start=114
-  _globals['_BILL']._serialized_end=313
-  _globals['_CREATEBILLREQUEST']._serialized_start=315
-  _globals['_CREATEBILLREQUEST']._serialized_end=423
-  _globals['_GETBILLREQUEST']._serialized_start=425
-  _globals['_GETBILLREQUEST']._serialized_end=463
-  _globals['_LISTBILLSREQUEST']._serialized_start=465
-  _globals['_LISTBILLSREQUEST']._serialized_end=579
-  _globals['_LISTBILLSRESPONSE']._serialized_start=581
-  _globals['_LISTBILLSRESPONSE']._serialized_end=690
-  _globals['_PAYBILLSREQUEST']._serialized_start=692
-  _globals['_PAYBILLSREQUEST']._serialized_end=742
-  _globals['_PAYBILLSRESPONSE']._serialized_start=744
-  _globals['_PAYBILLSRESPONSE']._serialized_end=789
-  _globals['_LISTBILLTOTALSREQUEST']._serialized_start=791
-  _globals['_LISTBILLTOTALSREQUEST']._serialized_end=877
-  _globals['_LISTBILLTOTALSRESPONSE']._serialized_start=879
-  _globals['_LISTBILLTOTALSRESPONSE']._serialized_end=950
-  _globals['_BILLTOTALS']._serialized_start=952
-  _globals['_BILLTOTALS']._serialized_end=1049
+  _globals['_BILL']._serialized_end=318
+  _globals['_CREATEBILLREQUEST']._serialized_start=320
+  _globals['_CREATEBILLREQUEST']._serialized_end=431
+  _globals['_GETBILLREQUEST']._serialized_start=433
+  _globals['_GETBILLREQUEST']._serialized_end=471
+  _globals['_LISTBILLSREQUEST']._serialized_start=473
+  _globals['_LISTBILLSREQUEST']._serialized_end=587
+  _globals['_LISTBILLSRESPONSE']._serialized_start=589
+  _globals['_LISTBILLSRESPONSE']._serialized_end=698
+  _globals['_PAYBILLSREQUEST']._serialized_start=700
+  _globals['_PAYBILLSREQUEST']._serialized_end=750
+  _globals['_PAYBILLSRESPONSE']._serialized_start=752
+  _globals['_PAYBILLSRESPONSE']._serialized_end=797
+  _globals['_LISTBILLTOTALSREQUEST']._serialized_start=799
+  _globals['_LISTBILLTOTALSREQUEST']._serialized_end=885
+  _globals['_LISTBILLTOTALSRESPONSE']._serialized_start=887
+  _globals['_LISTBILLTOTALSRESPONSE']._serialized_end=958
+  _globals['_BILLTOTALS']._serialized_start=960
+  _globals['_BILLTOTALS']._serialized_end=1057
 # @@protoc_insertion_point(module_scope)
