@@ -6,6 +6,7 @@ between, or comes again, finds it there.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from uuid import UUID
 
@@ -20,6 +21,8 @@ from services.messaging.domain import Paid
 CONTEXT = "payment"
 TRANSFER_SENT = "sampan.payment.transfer.sent"
 _SEND = "send"
+# Seconds that a message may take to be written; shorter than what an event may take.
+_PATIENCE = 5.0
 
 
 class PaymentEvents:
@@ -44,8 +47,9 @@ class PaymentEvents:
             told.currency,
         )
         try:
-            await self._notices.post(Notice.of(paid))
-        except Overloaded as error:
+            async with asyncio.timeout(_PATIENCE):
+                await self._notices.post(Notice.of(paid))
+        except (Overloaded, TimeoutError) as error:
             # It says nothing about the event, which must not be given up for it.
             raise Unavailable from error
         return consumer.nothing
