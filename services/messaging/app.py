@@ -134,11 +134,12 @@ async def build(
     bus = Bus(settings.nats_url.get_secret_value(), "messaging", log) if settings.nats_url else None
     if bus:
         background.append(bus.run)
-        for context, handlers in (
-            (workspace_events.CONTEXT, workspace_events.WorkspaceEvents(publisher).handlers),
-            (payment_events.CONTEXT, payment_events.PaymentEvents(notices).handlers),
+        for context, handlers, together in (
+            (workspace_events.CONTEXT, workspace_events.WorkspaceEvents(publisher).handlers, False),
+            # Its effect is in the log already, written by group commit.
+            (payment_events.CONTEXT, payment_events.PaymentEvents(notices).handlers, True),
         ):
-            consumer = Consumer("messaging", context, handlers, bus, database, mesh, log)
+            consumer = Consumer("messaging", context, handlers, bus, database, mesh, log, together=together)
             background += [consumer.run, consumer.replay, consumer.purge]
             observed.append(consumer.observe)
 
