@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 _LOCK = 0x5A4D_0002
 # Rows that are under way at once.
 BATCH = 1000
+# Seconds in which more events gather while there are many: each batch costs a query, a commit and a round
+# trip.
+_GATHERING = 0.02
 # How often to ask whether the stream is still the one we know, in seconds; also when connected, when failed.
 LOOK_SECONDS = 30.0
 # Two equal ids within this time are one in the stream, too.
@@ -148,7 +151,8 @@ class Relay:
             self._url,
             timeout=self._timeout,
             command_timeout=self._timeout,
-            server_settings={"application_name": f"{self._context} relay"},
+            # A mark that a crash takes back only has its event published again, under the same id.
+            server_settings={"application_name": f"{self._context} relay", "synchronous_commit": "off"},
         )
         try:
             while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
@@ -173,6 +177,8 @@ class Relay:
                 # Somebody may have removed the stream; or it is full, or away.
                 known_until = 0.0
                 await asyncio.sleep(self._mesh.relay_poll_seconds)
+            elif 1 < len(rows) < BATCH:
+                await asyncio.sleep(_GATHERING)
             elif len(rows) < BATCH:
                 await self._rest()
 

@@ -16,9 +16,11 @@ from services.mesh.fast_database import FastDatabase
 from services.mesh.group_commit import GroupCommit, Limits
 from services.mesh.idempotency import Idempotency, Sweeper
 from services.mesh.identity_client import IdentityClient
+from services.mesh.metrics import Observe
 from services.mesh.paging import PageTokens
 from services.mesh.settings import MeshSettings
 from services.mesh.vault import Vault
+from services.messaging import payment_events, workspace_events
 from services.messaging.accounts_client import AccountsClient
 from services.messaging.acks import AckService
 from services.messaging.app_live import Live
@@ -40,7 +42,6 @@ from services.messaging.servicer_internal import MessagingInternalServicer
 from services.messaging.servicer_messages import MessageMethods
 from services.messaging.servicer_people import PeopleMethods
 from services.messaging.settings import MessagingSettings
-from services.messaging.workspace_events import CONTEXT, WorkspaceEvents
 
 # Seconds that messages which wait get to be written, when the service stops.
 _GRACE = 5.0
@@ -114,9 +115,10 @@ async def build(
         AckMethods(AckService(database, live.keep, idempotency), idempotency),
         live.methods(written),
     )
+    notices = NoticeService(database, publisher, messages)
     internal = MessagingInternalServicer(
         ChannelService(database, publisher, idempotency, most=settings.channel_members),
-        NoticeService(database, publisher, messages),
+        notices,
         people,
         drafts,
         idempotency,
@@ -128,11 +130,18 @@ async def build(
         retention.run,
         *live.background,
     ]
+    observed: list[Observe] = []
     bus = Bus(settings.nats_url.get_secret_value(), "messaging", log) if settings.nats_url else None
     if bus:
-        handlers = WorkspaceEvents(publisher).handlers
-        consumer = Consumer("messaging", CONTEXT, handlers, bus, database, mesh, log)
-        background += [bus.run, consumer.run, consumer.replay, consumer.purge]
+        background.append(bus.run)
+        for context, handlers, together in (
+            (workspace_events.CONTEXT, workspace_events.WorkspaceEvents(publisher).handlers, False),
+            # Its effect is in the log already, written by group commit.
+            (payment_events.CONTEXT, payment_events.PaymentEvents(notices).handlers, True),
+        ):
+            consumer = Consumer("messaging", context, handlers, bus, database, mesh, log, together=together)
+            background += [consumer.run, consumer.replay, consumer.purge]
+            observed.append(consumer.observe)
 
     async def close() -> None:
         if bus:
@@ -156,4 +165,5 @@ async def build(
         attach=live.attach,
         drain=live.drain,
         closers=(close,),
+        observed=observed,
     )

@@ -12,11 +12,14 @@ from services.mesh.foundation import Foundation
 from services.mesh.group_commit import GroupCommit, Limits
 from services.mesh.idempotency import Idempotency
 from services.mesh.identity_client import IdentityClient
+from services.mesh.paging import PageTokens
 from services.mesh.personal import PersonKeys
 from services.mesh.settings import MeshSettings
 from services.payment.app_topups import TopUps
+from services.payment.bills import BillService
 from services.payment.domain import Draft, Posted
 from services.payment.events import Events
+from services.payment.events_bills import BillEvents
 from services.payment.holds import HoldService, HoldSweeper
 from services.payment.keys import RequestKeys
 from services.payment.ledger import Ledger, LedgerStore
@@ -26,6 +29,7 @@ from services.payment.refunds import RefundService
 from services.payment.sends import SendService, TransferService
 from services.payment.service import WalletService
 from services.payment.servicer import PaymentServicer
+from services.payment.servicer_bills import BillMethods, BillTotalsMethods
 from services.payment.servicer_holds import HoldMethods
 from services.payment.servicer_internal import PaymentInternalServicer
 from services.payment.servicer_parts import Parts
@@ -55,7 +59,8 @@ async def build(
         timeout=settings.database_timeout,
         name="payment",
     )
-    store = LedgerStore(fast, settings.daily_limits, base.outbox().wake)
+    outbox = base.outbox()
+    store = LedgerStore(fast, settings.daily_limits, outbox.wake)
     posting: GroupCommit[Draft, Posted] = GroupCommit(
         store,
         limits=Limits(
@@ -68,6 +73,16 @@ async def build(
     notes = Notes(base.database, person_keys)
     sends = SendService(ledger, keys, notes, Events(clock), settings.fees)
     transfers = TransferService(ledger, keys)
+    bills = BillService(
+        base.database,
+        idempotency,
+        person_keys,
+        BillEvents(outbox),
+        PageTokens(base.vault.derive("page-tokens"), "bills"),
+        clock,
+        currency=settings.bills_currency,
+        cap=settings.bills_cap,
+    )
     page_key = base.vault.derive("page-tokens")
     reading = ReadingService(base.database, notes, page_key, statement_lines=settings.statement_lines)
     life = timedelta(seconds=settings.hold_seconds)
@@ -92,10 +107,12 @@ async def build(
                 WalletMethods(wallets, sends, idempotency),
                 ReadingMethods(reading),
                 HoldMethods(holds, refunds, reading, idempotency),
+                BillMethods(bills, idempotency),
             ),
             "sampan.payment.v1.PaymentInternalService": Parts(
                 PaymentInternalServicer(wallets, transfers, idempotency, window=settings.stream_window),
                 top_ups.review,
+                BillTotalsMethods(bills),
             ),
         },
         keys=identity,

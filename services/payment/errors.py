@@ -111,6 +111,18 @@ class CaptureExceeded(FailedPrecondition):
     detail = "the capture is more than what is held"
 
 
+class BillNotFound(NotFound):
+    reason = "BILL_NOT_FOUND"
+    domain = DOMAIN
+    detail = "there is no such bill"
+
+
+class BillCapExceeded(FailedPrecondition):
+    reason = "BILL_CAP_EXCEEDED"
+    domain = DOMAIN
+    detail = "your pending bills would come to more than they may: pay them first"
+
+
 class TopUpNotFound(NotFound):
     reason = "TOP_UP_NOT_FOUND"
     domain = DOMAIN

@@ -47,6 +47,10 @@ class PaymentSettings(DatabaseSettings):
     hold_sweep_seconds: float = Field(default=1.0, gt=0, le=60)
     # Transfers of one StreamTransfers call that are under way at once.
     stream_window: int = Field(default=1000, ge=1, le=8192)
+    # Currency of all bills; what it is changed to counts for new ones, so set it before there are any.
+    bills_currency: str = Field(default="THB", pattern=f"^({'|'.join(CURRENCIES)})$")
+    # What one person's pending bills come to at most, in minor units.
+    bills_cap: int = Field(default=100_000, ge=1)
 
     # What one top-up may bring, in minor units, by currency: at first what tier 3 may send in a day.
     top_up_most: dict[str, int] = Field(

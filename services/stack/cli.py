@@ -21,6 +21,7 @@ from services.stack.commands import (
     reviewing,
     seeding,
     serving,
+    statistics,
     testing,
     trying,
     watching,
@@ -63,6 +64,7 @@ app.add_typer(data.migrate, name="migrate")
 app.add_typer(data.db, name="db")
 app.add_typer(events.events, name="events")
 app.add_typer(people.admin, name="admin")
+app.add_typer(statistics.analytics, name="analytics")
 app.add_typer(people.identity, name="identity")
 app.add_typer(money.payment, name="payment")
 app.add_typer(banking.bank, name="bank")

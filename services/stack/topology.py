@@ -70,6 +70,7 @@ SERVICES: dict[str, Service] = {
             internal=("sampan.payment.v1.PaymentInternalService",),
             bank=True,
         ),
+        Service("analytics", public=("sampan.analytics.v1.AnalyticsService",)),
         Service("web", public=("sampan.web.v1.WebService",), database=False),
     )
 }
@@ -78,7 +79,7 @@ PROCESSES: tuple[Process, ...] = (
     Process("people", ("identity", "notification", "profile", "workspace")),
     Process("chat", ("messaging", "presence")),
     Process("money", ("payment",)),
-    Process("background", ("web",)),
+    Process("background", ("analytics", "web")),
 )
 
 # How many replicas of which process a person wants: a JSON object such as {"people": 2}.

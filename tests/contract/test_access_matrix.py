@@ -9,6 +9,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
+from services.analytics import app as _analytics
 from services.identity import app as _identity
 from services.mesh.app import App
 from services.mesh.policy import Access, Method, service_methods
@@ -25,6 +26,7 @@ from services.workspace import app as _workspace
 from tests.support.mesh import PROBE, Minter, channel_as, probe_app, serving, settings_of
 
 SERVED = {
+    "analytics": "sampan.analytics.v1.AnalyticsService",
     "identity": "sampan.identity.v1.IdentityService",
     "messaging": "sampan.messaging.v1.MessagingService",
     "notification": "sampan.notification.v1.NotificationInternalService",
@@ -35,6 +37,7 @@ SERVED = {
     "workspace": "sampan.workspace.v1.WorkspaceService",
     "probe": PROBE,
 }
+assert _analytics
 assert _identity
 assert _messaging
 assert _notification
@@ -84,6 +87,7 @@ async def addresses(
     notification: tuple[App, str],
     profile: tuple[App, str],
     payment: tuple[App, str],
+    analytics: tuple[App, str],
     presence: tuple[App, str],
     workspace: tuple[App, str],
     messaging: tuple[App, str],
@@ -98,6 +102,7 @@ async def addresses(
             "notification": notification[1],
             "profile": profile[1],
             "payment": payment[1],
+            "analytics": analytics[1],
             "presence": presence[1],
             "workspace": workspace[1],
             "messaging": messaging[1],
@@ -153,6 +158,7 @@ async def test_access(
     identity: tuple[App, str],
     profile: tuple[App, str],
     payment: tuple[App, str],
+    analytics: tuple[App, str],
     presence: tuple[App, str],
     workspace: tuple[App, str],
     messaging: tuple[App, str],
@@ -166,6 +172,7 @@ async def test_access(
             "identity": identity[0],
             "profile": profile[0],
             "payment": payment[0],
+            "analytics": analytics[0],
             "presence": presence[0],
             "messaging": messaging[0],
             "workspace": workspace[0],

@@ -12,6 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sampan.analytics.v1 import analytics_service_pb2 as _analytics
 from sampan.identity.v1 import identity_service_pb2 as _identity
 from sampan.messaging.v1 import messaging_internal_service_pb2 as _messaging_internal
 from sampan.messaging.v1 import messaging_service_pb2 as _messaging
@@ -32,6 +33,7 @@ from services.web.settings import WebSettings
 from tests.support.mesh import Minter, channel_as, serving, settings_of
 from tests.support.messages import requests
 
+assert _analytics
 assert _identity
 assert _messaging
 assert _messaging_internal
@@ -44,6 +46,7 @@ assert _profile
 assert _web
 assert _workspace
 METHODS = {
+    "analytics": service_methods("sampan.analytics.v1.AnalyticsService"),
     "identity": service_methods("sampan.identity.v1.IdentityService"),
     "messaging": {
         name: method
@@ -84,6 +87,7 @@ async def channels(
     notification: tuple[App, str],
     profile: tuple[App, str],
     payment: tuple[App, str],
+    analytics: tuple[App, str],
     presence: tuple[App, str],
     workspace: tuple[App, str],
     messaging: tuple[App, str],
@@ -98,6 +102,7 @@ async def channels(
             "notification": notification[1],
             "profile": profile[1],
             "payment": payment[1],
+            "analytics": analytics[1],
             "presence": presence[1],
             "workspace": workspace[1],
             "messaging": messaging[1],
@@ -127,6 +132,7 @@ async def test_any_bytes(
     identity: tuple[App, str],
     profile: tuple[App, str],
     payment: tuple[App, str],
+    analytics: tuple[App, str],
     presence: tuple[App, str],
     workspace: tuple[App, str],
     messaging: tuple[App, str],
@@ -137,6 +143,7 @@ async def test_any_bytes(
         apps = {
             "profile": profile[0],
             "payment": payment[0],
+            "analytics": analytics[0],
             "presence": presence[0],
             "messaging": messaging[0],
             "workspace": workspace[0],

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from services.analytics.app import build as build_analytics
+from services.analytics.settings import AnalyticsSettings
 from services.identity.app import build as build_identity
 from services.identity.settings import IdentitySettings
 from services.mesh import migrations
@@ -167,9 +169,24 @@ async def payment_app(
     """Payment, built on a clone. With `keys` it trusts those, and asks identity nothing."""
     settings = PaymentSettings(
         **settings_of("payment", pki),
-        database_url=found.runtime_url,
-        master_key=found.master_key,
-        **({"sandbox_secret": "00" * 32, "sandbox_journal": Path("/nowhere")} | more),
+        **{
+            "database_url": found.runtime_url,
+            "master_key": found.master_key,
+            "sandbox_secret": "00" * 32,
+            "sandbox_journal": Path("/nowhere"),
+            **more,
+        },
     )
     app = await build_payment(mesh, settings)
+    return app if keys is None else replace(app, keys=keys, revocations=nothing_revoked)
+
+
+async def analytics_app(
+    found: Clone, pki: Pki, mesh: MeshSettings, keys: Keys | None = None, **more: Any
+) -> App:
+    """Analytics, built on a clone. With `keys` it trusts those, and asks identity nothing."""
+    settings = AnalyticsSettings(
+        **settings_of("analytics", pki), database_url=found.runtime_url, master_key=found.master_key, **more
+    )
+    app = await build_analytics(mesh, settings)
     return app if keys is None else replace(app, keys=keys, revocations=nothing_revoked)

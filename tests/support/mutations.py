@@ -12,6 +12,7 @@ from sampan.notification.v1 import notification_internal_service_pb2 as notifyin
 from sampan.presence.v1 import presence_service_pb2 as presences
 from sampan.profile.v1 import profile_service_pb2 as profiles
 from tests.support.mutation import Mutation, World, sender
+from tests.support.mutations_bills import BILLS
 from tests.support.mutations_messaging import MESSAGING
 from tests.support.mutations_payment import PAYMENT
 from tests.support.mutations_workspace import WORKSPACE
@@ -348,6 +349,7 @@ MUTATIONS: dict[str, Callable[[World], Awaitable[Mutation]]] = {
     **MESSAGING,
     **WORKSPACE,
     **PAYMENT,
+    **BILLS,
 }
 # What has no claim in a transaction: SetPresence changes nothing in a database, a notice is known by its
 # `client_message_id`, and CreateTransfers answers for each transfer. Their effects are counted by
@@ -373,9 +375,14 @@ SIGNED_IN = (
     *(name for name in MESSAGING if "Internal" not in name),
     *WORKSPACE,
     *(name for name in PAYMENT if "Internal" not in name),
+    *BILLS,
 )
 # Without another input: what may be repeated is said by the token or there is nothing to say but the id.
-NO_OTHER = ("IdentityService/RefreshToken", "IdentityInternalService/RotateKeys")
+NO_OTHER = (
+    "IdentityService/RefreshToken",
+    "IdentityInternalService/RotateKeys",
+    "PaymentService/PayBills",
+)
 # By what its transaction begins, if that is not the claim of a `request_id`.
 BEGINS = {
     "IdentityService/RefreshToken": b"UPDATE sessions",

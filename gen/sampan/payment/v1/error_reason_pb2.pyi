@@ -88,6 +88,14 @@ class _PaymentErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pa
     """409 FAILED_PRECONDITION. The capture is more than what is held yet.
     Sample: {"reason":"CAPTURE_EXCEEDED","detail":"the capture is more than what is held"}
     """
+    PAYMENT_ERROR_REASON_BILL_NOT_FOUND: _PaymentErrorReason.ValueType  # 40
+    """404 NOT_FOUND. There is no such bill, or it is somebody else's.
+    Sample: {"reason":"BILL_NOT_FOUND","detail":"there is no such bill"}
+    """
+    PAYMENT_ERROR_REASON_BILL_CAP_EXCEEDED: _PaymentErrorReason.ValueType  # 41
+    """409 FAILED_PRECONDITION. With this bill, the caller's pending ones would come to more than they may: 1000.00 of the bills' currency.
+    Sample: {"reason":"BILL_CAP_EXCEEDED","detail":"your pending bills would come to more than they may: pay them first"}
+    """
     PAYMENT_ERROR_REASON_TOP_UP_NOT_FOUND: _PaymentErrorReason.ValueType  # 60
     """404 NOT_FOUND. There is no such top-up, or it is somebody else's.
     Sample: {"reason":"TOP_UP_NOT_FOUND","detail":"there is no such top-up"}
@@ -213,6 +221,14 @@ Sample: {"reason":"HOLD_EXPIRED","detail":"the hold has expired"}
 PAYMENT_ERROR_REASON_CAPTURE_EXCEEDED: PaymentErrorReason.ValueType  # 16
 """409 FAILED_PRECONDITION. The capture is more than what is held yet.
 Sample: {"reason":"CAPTURE_EXCEEDED","detail":"the capture is more than what is held"}
+"""
+PAYMENT_ERROR_REASON_BILL_NOT_FOUND: PaymentErrorReason.ValueType  # 40
+"""404 NOT_FOUND. There is no such bill, or it is somebody else's.
+Sample: {"reason":"BILL_NOT_FOUND","detail":"there is no such bill"}
+"""
+PAYMENT_ERROR_REASON_BILL_CAP_EXCEEDED: PaymentErrorReason.ValueType  # 41
+"""409 FAILED_PRECONDITION. With this bill, the caller's pending ones would come to more than they may: 1000.00 of the bills' currency.
+Sample: {"reason":"BILL_CAP_EXCEEDED","detail":"your pending bills would come to more than they may: pay them first"}
 """
 PAYMENT_ERROR_REASON_TOP_UP_NOT_FOUND: PaymentErrorReason.ValueType  # 60
 """404 NOT_FOUND. There is no such top-up, or it is somebody else's.

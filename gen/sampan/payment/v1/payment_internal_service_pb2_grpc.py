@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from sampan.payment.v1 import bill_pb2 as sampan_dot_payment_dot_v1_dot_bill__pb2
 from sampan.payment.v1 import payment_internal_service_pb2 as sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2
 from sampan.payment.v1 import top_up_pb2 as sampan_dot_payment_dot_v1_dot_top__up__pb2
 
@@ -41,6 +42,11 @@ class PaymentInternalServiceStub:
                 request_serializer=sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.SetStandingRequest.SerializeToString,
                 response_deserializer=sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.SetStandingResponse.FromString,
                 _registered_method=True)
+        self.ListBillTotals = channel.unary_unary(
+                '/sampan.payment.v1.PaymentInternalService/ListBillTotals',
+                request_serializer=sampan_dot_payment_dot_v1_dot_bill__pb2.ListBillTotalsRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_bill__pb2.ListBillTotalsResponse.FromString,
+                _registered_method=True)
         self.CreateTransfers = channel.unary_unary(
                 '/sampan.payment.v1.PaymentInternalService/CreateTransfers',
                 request_serializer=sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.CreateTransfersRequest.SerializeToString,
@@ -70,6 +76,13 @@ class PaymentInternalServiceServicer:
     def SetStanding(self, request, context):
         """Says what a person may do with their wallets: identity calls it when the KYC tier or the state of an account changes. What is
         older than what is known changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBillTotals(self, request, context):
+        """What people's bills come to, and as of which event: analytics begins anew with it. People who have never had a bill are not in it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -116,6 +129,11 @@ def add_PaymentInternalServiceServicer_to_server(servicer, server):
                     servicer.SetStanding,
                     request_deserializer=sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.SetStandingRequest.FromString,
                     response_serializer=sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.SetStandingResponse.SerializeToString,
+            ),
+            'ListBillTotals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBillTotals,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_bill__pb2.ListBillTotalsRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_bill__pb2.ListBillTotalsResponse.SerializeToString,
             ),
             'CreateTransfers': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateTransfers,
@@ -166,6 +184,33 @@ class PaymentInternalService:
             '/sampan.payment.v1.PaymentInternalService/SetStanding',
             sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.SetStandingRequest.SerializeToString,
             sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.SetStandingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBillTotals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentInternalService/ListBillTotals',
+            sampan_dot_payment_dot_v1_dot_bill__pb2.ListBillTotalsRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_bill__pb2.ListBillTotalsResponse.FromString,
             options,
             channel_credentials,
             insecure,

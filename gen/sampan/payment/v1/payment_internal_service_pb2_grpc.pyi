@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from sampan.payment.v1 import bill_pb2 as _bill_pb2
 from sampan.payment.v1 import payment_internal_service_pb2 as _payment_internal_service_pb2
 from sampan.payment.v1 import top_up_pb2 as _top_up_pb2
 import abc as _abc_1
@@ -38,6 +39,8 @@ class PaymentInternalServiceStub:
     """Says what a person may do with their wallets: identity calls it when the KYC tier or the state of an account changes. What is
     older than what is known changes nothing.
     """
+    ListBillTotals: _grpc.UnaryUnaryMultiCallable[_bill_pb2.ListBillTotalsRequest, _bill_pb2.ListBillTotalsResponse]
+    """What people's bills come to, and as of which event: analytics begins anew with it. People who have never had a bill are not in it."""
     CreateTransfers: _grpc.UnaryUnaryMultiCallable[_payment_internal_service_pb2.CreateTransfersRequest, _payment_internal_service_pb2.CreateTransfersResponse]
     """Posts up to 1000 transfers, each for itself: what is refused does not keep the others from being posted. No fees, no daily limits.
     A transfer with a `request_id` of its own is posted once, for ever; one without it has that of the call and its place.
@@ -65,6 +68,8 @@ class PaymentInternalServiceAsyncStub(PaymentInternalServiceStub):
     """Says what a person may do with their wallets: identity calls it when the KYC tier or the state of an account changes. What is
     older than what is known changes nothing.
     """
+    ListBillTotals: _aio.UnaryUnaryMultiCallable[_bill_pb2.ListBillTotalsRequest, _bill_pb2.ListBillTotalsResponse]  # type: ignore[assignment]
+    """What people's bills come to, and as of which event: analytics begins anew with it. People who have never had a bill are not in it."""
     CreateTransfers: _aio.UnaryUnaryMultiCallable[_payment_internal_service_pb2.CreateTransfersRequest, _payment_internal_service_pb2.CreateTransfersResponse]  # type: ignore[assignment]
     """Posts up to 1000 transfers, each for itself: what is refused does not keep the others from being posted. No fees, no daily limits.
     A transfer with a `request_id` of its own is posted once, for ever; one without it has that of the call and its place.
@@ -95,6 +100,14 @@ class PaymentInternalServiceServicer(metaclass=_abc_1.ABCMeta):
         """Says what a person may do with their wallets: identity calls it when the KYC tier or the state of an account changes. What is
         older than what is known changes nothing.
         """
+
+    @_abc_1.abstractmethod
+    def ListBillTotals(
+        self,
+        request: _bill_pb2.ListBillTotalsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_bill_pb2.ListBillTotalsResponse, _abc.Awaitable[_bill_pb2.ListBillTotalsResponse]]:
+        """What people's bills come to, and as of which event: analytics begins anew with it. People who have never had a bill are not in it."""
 
     @_abc_1.abstractmethod
     def CreateTransfers(

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
+from sampan.payment.v1 import bill_pb2 as sampan_dot_payment_dot_v1_dot_bill__pb2
 from sampan.payment.v1 import hold_pb2 as sampan_dot_payment_dot_v1_dot_hold__pb2
 from sampan.payment.v1 import payment_service_pb2 as sampan_dot_payment_dot_v1_dot_payment__service__pb2
 from sampan.payment.v1 import top_up_pb2 as sampan_dot_payment_dot_v1_dot_top__up__pb2
@@ -57,6 +58,26 @@ class PaymentServiceStub:
                 '/sampan.payment.v1.PaymentService/GetWallet',
                 request_serializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.GetWalletRequest.SerializeToString,
                 response_deserializer=sampan_dot_payment_dot_v1_dot_wallet__pb2.Wallet.FromString,
+                _registered_method=True)
+        self.CreateBill = channel.unary_unary(
+                '/sampan.payment.v1.PaymentService/CreateBill',
+                request_serializer=sampan_dot_payment_dot_v1_dot_bill__pb2.CreateBillRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_bill__pb2.Bill.FromString,
+                _registered_method=True)
+        self.GetBill = channel.unary_unary(
+                '/sampan.payment.v1.PaymentService/GetBill',
+                request_serializer=sampan_dot_payment_dot_v1_dot_bill__pb2.GetBillRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_bill__pb2.Bill.FromString,
+                _registered_method=True)
+        self.ListBills = channel.unary_unary(
+                '/sampan.payment.v1.PaymentService/ListBills',
+                request_serializer=sampan_dot_payment_dot_v1_dot_bill__pb2.ListBillsRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_bill__pb2.ListBillsResponse.FromString,
+                _registered_method=True)
+        self.PayBills = channel.unary_unary(
+                '/sampan.payment.v1.PaymentService/PayBills',
+                request_serializer=sampan_dot_payment_dot_v1_dot_bill__pb2.PayBillsRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_bill__pb2.PayBillsResponse.FromString,
                 _registered_method=True)
         self.SendMoney = channel.unary_unary(
                 '/sampan.payment.v1.PaymentService/SendMoney',
@@ -156,6 +177,39 @@ class PaymentServiceServicer:
     def GetWallet(self, request, context):
         """One of the caller's wallets. REST: GET /v1/wallets/{id}.
         Errors: INVALID_ARGUMENT (400), WALLET_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateBill(self, request, context):
+        """Makes a bill of the caller's: something to pay, which touches no wallet. REST: POST /v1/payment/transactions, 201.
+        Errors: INVALID_ARGUMENT (400), BILL_CAP_EXCEEDED (409) when the caller's pending bills would come to more than 1000.00 (a setting),
+        REQUEST_ID_REUSED (409), RATE_LIMITED (429).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetBill(self, request, context):
+        """One of the caller's bills. REST: GET /v1/payment/transactions/{id}.
+        Errors: INVALID_ARGUMENT (400), BILL_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBills(self, request, context):
+        """The caller's bills, the newest first. REST: GET /v1/payment/transactions/list.
+        Errors: INVALID_ARGUMENT, also for a `page_token` that is not of this list (400), RATE_LIMITED (429).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PayBills(self, request, context):
+        """Marks all pending bills of the caller as paid. REST: POST /v1/payment/transactions/pay.
+        Errors: INVALID_ARGUMENT (400), REQUEST_ID_REUSED (409), RATE_LIMITED (429).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -307,6 +361,26 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.GetWallet,
                     request_deserializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.GetWalletRequest.FromString,
                     response_serializer=sampan_dot_payment_dot_v1_dot_wallet__pb2.Wallet.SerializeToString,
+            ),
+            'CreateBill': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateBill,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_bill__pb2.CreateBillRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_bill__pb2.Bill.SerializeToString,
+            ),
+            'GetBill': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBill,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_bill__pb2.GetBillRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_bill__pb2.Bill.SerializeToString,
+            ),
+            'ListBills': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBills,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_bill__pb2.ListBillsRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_bill__pb2.ListBillsResponse.SerializeToString,
+            ),
+            'PayBills': grpc.unary_unary_rpc_method_handler(
+                    servicer.PayBills,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_bill__pb2.PayBillsRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_bill__pb2.PayBillsResponse.SerializeToString,
             ),
             'SendMoney': grpc.unary_unary_rpc_method_handler(
                     servicer.SendMoney,
@@ -464,6 +538,114 @@ class PaymentService:
             '/sampan.payment.v1.PaymentService/GetWallet',
             sampan_dot_payment_dot_v1_dot_payment__service__pb2.GetWalletRequest.SerializeToString,
             sampan_dot_payment_dot_v1_dot_wallet__pb2.Wallet.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateBill(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentService/CreateBill',
+            sampan_dot_payment_dot_v1_dot_bill__pb2.CreateBillRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_bill__pb2.Bill.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBill(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentService/GetBill',
+            sampan_dot_payment_dot_v1_dot_bill__pb2.GetBillRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_bill__pb2.Bill.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBills(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentService/ListBills',
+            sampan_dot_payment_dot_v1_dot_bill__pb2.ListBillsRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_bill__pb2.ListBillsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PayBills(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentService/PayBills',
+            sampan_dot_payment_dot_v1_dot_bill__pb2.PayBillsRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_bill__pb2.PayBillsResponse.FromString,
             options,
             channel_credentials,
             insecure,

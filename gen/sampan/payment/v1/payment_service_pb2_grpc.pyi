@@ -6,6 +6,7 @@ Wallets and what moves between them."""
 from collections import abc as _abc
 from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
+from sampan.payment.v1 import bill_pb2 as _bill_pb2
 from sampan.payment.v1 import hold_pb2 as _hold_pb2
 from sampan.payment.v1 import payment_service_pb2 as _payment_service_pb2
 from sampan.payment.v1 import top_up_pb2 as _top_up_pb2
@@ -53,6 +54,23 @@ class PaymentServiceStub:
     GetWallet: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.GetWalletRequest, _wallet_pb2.Wallet]
     """One of the caller's wallets. REST: GET /v1/wallets/{id}.
     Errors: INVALID_ARGUMENT (400), WALLET_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+    """
+    CreateBill: _grpc.UnaryUnaryMultiCallable[_bill_pb2.CreateBillRequest, _bill_pb2.Bill]
+    """Makes a bill of the caller's: something to pay, which touches no wallet. REST: POST /v1/payment/transactions, 201.
+    Errors: INVALID_ARGUMENT (400), BILL_CAP_EXCEEDED (409) when the caller's pending bills would come to more than 1000.00 (a setting),
+    REQUEST_ID_REUSED (409), RATE_LIMITED (429).
+    """
+    GetBill: _grpc.UnaryUnaryMultiCallable[_bill_pb2.GetBillRequest, _bill_pb2.Bill]
+    """One of the caller's bills. REST: GET /v1/payment/transactions/{id}.
+    Errors: INVALID_ARGUMENT (400), BILL_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+    """
+    ListBills: _grpc.UnaryUnaryMultiCallable[_bill_pb2.ListBillsRequest, _bill_pb2.ListBillsResponse]
+    """The caller's bills, the newest first. REST: GET /v1/payment/transactions/list.
+    Errors: INVALID_ARGUMENT, also for a `page_token` that is not of this list (400), RATE_LIMITED (429).
+    """
+    PayBills: _grpc.UnaryUnaryMultiCallable[_bill_pb2.PayBillsRequest, _bill_pb2.PayBillsResponse]
+    """Marks all pending bills of the caller as paid. REST: POST /v1/payment/transactions/pay.
+    Errors: INVALID_ARGUMENT (400), REQUEST_ID_REUSED (409), RATE_LIMITED (429).
     """
     SendMoney: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.SendMoneyRequest, _transaction_pb2.Transaction]
     """Sends money from one of the caller's wallets to another person's wallet of the same currency, at once. The answer to equal
@@ -148,6 +166,23 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     GetWallet: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.GetWalletRequest, _wallet_pb2.Wallet]  # type: ignore[assignment]
     """One of the caller's wallets. REST: GET /v1/wallets/{id}.
     Errors: INVALID_ARGUMENT (400), WALLET_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+    """
+    CreateBill: _aio.UnaryUnaryMultiCallable[_bill_pb2.CreateBillRequest, _bill_pb2.Bill]  # type: ignore[assignment]
+    """Makes a bill of the caller's: something to pay, which touches no wallet. REST: POST /v1/payment/transactions, 201.
+    Errors: INVALID_ARGUMENT (400), BILL_CAP_EXCEEDED (409) when the caller's pending bills would come to more than 1000.00 (a setting),
+    REQUEST_ID_REUSED (409), RATE_LIMITED (429).
+    """
+    GetBill: _aio.UnaryUnaryMultiCallable[_bill_pb2.GetBillRequest, _bill_pb2.Bill]  # type: ignore[assignment]
+    """One of the caller's bills. REST: GET /v1/payment/transactions/{id}.
+    Errors: INVALID_ARGUMENT (400), BILL_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+    """
+    ListBills: _aio.UnaryUnaryMultiCallable[_bill_pb2.ListBillsRequest, _bill_pb2.ListBillsResponse]  # type: ignore[assignment]
+    """The caller's bills, the newest first. REST: GET /v1/payment/transactions/list.
+    Errors: INVALID_ARGUMENT, also for a `page_token` that is not of this list (400), RATE_LIMITED (429).
+    """
+    PayBills: _aio.UnaryUnaryMultiCallable[_bill_pb2.PayBillsRequest, _bill_pb2.PayBillsResponse]  # type: ignore[assignment]
+    """Marks all pending bills of the caller as paid. REST: POST /v1/payment/transactions/pay.
+    Errors: INVALID_ARGUMENT (400), REQUEST_ID_REUSED (409), RATE_LIMITED (429).
     """
     SendMoney: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.SendMoneyRequest, _transaction_pb2.Transaction]  # type: ignore[assignment]
     """Sends money from one of the caller's wallets to another person's wallet of the same currency, at once. The answer to equal
@@ -258,6 +293,47 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_wallet_pb2.Wallet, _abc.Awaitable[_wallet_pb2.Wallet]]:
         """One of the caller's wallets. REST: GET /v1/wallets/{id}.
         Errors: INVALID_ARGUMENT (400), WALLET_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+        """
+
+    @_abc_1.abstractmethod
+    def CreateBill(
+        self,
+        request: _bill_pb2.CreateBillRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_bill_pb2.Bill, _abc.Awaitable[_bill_pb2.Bill]]:
+        """Makes a bill of the caller's: something to pay, which touches no wallet. REST: POST /v1/payment/transactions, 201.
+        Errors: INVALID_ARGUMENT (400), BILL_CAP_EXCEEDED (409) when the caller's pending bills would come to more than 1000.00 (a setting),
+        REQUEST_ID_REUSED (409), RATE_LIMITED (429).
+        """
+
+    @_abc_1.abstractmethod
+    def GetBill(
+        self,
+        request: _bill_pb2.GetBillRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_bill_pb2.Bill, _abc.Awaitable[_bill_pb2.Bill]]:
+        """One of the caller's bills. REST: GET /v1/payment/transactions/{id}.
+        Errors: INVALID_ARGUMENT (400), BILL_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+        """
+
+    @_abc_1.abstractmethod
+    def ListBills(
+        self,
+        request: _bill_pb2.ListBillsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_bill_pb2.ListBillsResponse, _abc.Awaitable[_bill_pb2.ListBillsResponse]]:
+        """The caller's bills, the newest first. REST: GET /v1/payment/transactions/list.
+        Errors: INVALID_ARGUMENT, also for a `page_token` that is not of this list (400), RATE_LIMITED (429).
+        """
+
+    @_abc_1.abstractmethod
+    def PayBills(
+        self,
+        request: _bill_pb2.PayBillsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_bill_pb2.PayBillsResponse, _abc.Awaitable[_bill_pb2.PayBillsResponse]]:
+        """Marks all pending bills of the caller as paid. REST: POST /v1/payment/transactions/pay.
+        Errors: INVALID_ARGUMENT (400), REQUEST_ID_REUSED (409), RATE_LIMITED (429).
         """
 
     @_abc_1.abstractmethod
