@@ -84,8 +84,8 @@ class _Stream:
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         return self._metadata
 
-    def auth_context(self) -> dict[str, list[bytes]]:
-        return {"peer_spiffe_id": [identity.encode() for identity in identities(self._connection)]}
+    def peer_identities(self) -> list[bytes]:
+        return [identity.encode() for identity in identities(self._connection)]
 
     def peer(self) -> str:
         return ""
