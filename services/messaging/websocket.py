@@ -222,8 +222,11 @@ def _behind(chain: Chain, handler: Callable[..., Any]) -> Run:
 
 
 async def _leave(connection: ServerConnection, code: int) -> None:
-    """Closes after all that the client still says: bytes that nobody has read would make the kernel reset the connection, and the
-    client, which is writing, would lose the last frame with the reason."""
+    """Closes after all that the client still says.
+
+    Bytes that nobody has read would make the kernel reset the connection, and a client that is writing would
+    lose the last frame with the reason.
+    """
     closing = asyncio.ensure_future(connection.close(code))
     try:
         with contextlib.suppress(ConnectionClosed, ConcurrencyError):
