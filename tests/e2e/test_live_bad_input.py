@@ -20,7 +20,8 @@ from sampan.messaging.v1 import frame_pb2
 from sampan.messaging.v1 import messaging_service_pb2 as pb
 from tests.support import parts
 from tests.support.chat import Talker
-from tests.support.live_doors import DOORS, BinaryWebSocketLine, Edge, Line, NdjsonLine, WebSocketLine, opened
+from tests.support.live_doors import DOORS, BinaryWebSocketLine, NdjsonLine, WebSocketLine, opened
+from tests.support.live_lines import Edge, Line
 from tests.support.waiting import until
 
 SPEAKING = tuple(door for door in DOORS if door.speaks)

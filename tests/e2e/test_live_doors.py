@@ -16,14 +16,13 @@ from tests.support.live_doors import (
     DOORS,
     BinaryWebSocketLine,
     ConnectLine,
-    Edge,
     GrpcLine,
-    Line,
     NdjsonLine,
     SseLine,
     WebSocketLine,
     opened,
 )
+from tests.support.live_lines import Edge, Line
 from tests.support.signing import signing_key
 
 # Seconds in which a stream ends, or a dialog on it, once that was decided.
