@@ -91,7 +91,9 @@ class Live:
         settings = self._settings
         if settings.websocket_listen:
             certificate = Certificate(settings.tls_cert, settings.tls_key, settings.tls_ca)
-            self._websockets = WebSockets(settings.websocket_listen, certificate, methods)
+            self._websockets = WebSockets(
+                settings.websocket_listen, certificate, methods, ping=settings.websocket_ping_seconds
+            )
         return methods
 
     def attach(self, chain: Chain, revocations: Revocations) -> None:

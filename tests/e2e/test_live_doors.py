@@ -94,6 +94,22 @@ async def test_every_door_tells_the_same_events(edge: Edge) -> None:
             assert line.events(dialog.id) == lines[0].events(dialog.id), line.door
 
 
+@pytest.mark.parametrize(
+    ("accept", "media"),
+    [
+        ("*/*", "application/x-ndjson"),
+        ("application/json", "application/x-ndjson"),
+        ("text/event-stream", "text/event-stream"),
+    ],
+)
+async def test_a_stream_over_rest_says_in_which_form_it_is(edge: Edge, accept: str, media: str) -> None:
+    bob = await edge.talker()
+    headers = {"authorization": f"Bearer {bob.token}", "accept": accept}
+    async with edge.http.stream("GET", "/v1/events", headers=headers) as response:
+        assert (response.status_code, response.headers["content-type"]) == (200, media)
+        assert await anext(response.aiter_lines())
+
+
 async def test_who_was_away_for_a_thousand_messages_gets_exactly_them_by_token(edge: Edge) -> None:
     ann, bob = await edge.talker(), await edge.talker()
     dialog = await ann.direct(bob)

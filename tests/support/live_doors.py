@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -20,7 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from sampan.messaging.v1 import frame_pb2
 from sampan.messaging.v1 import messaging_service_pb2 as pb
 from tests.support.doors import grpc_web_reply, problem
-from tests.support.live_lines import LOST, Line, Refused
+from tests.support.live_lines import LOST, Edge, Line, Refused
 
 SUBSCRIBE = "/sampan.messaging.v1.MessagingService/Subscribe"
 # A token that is longer than this goes to a WebSocket in a hello.
@@ -220,6 +221,19 @@ async def opened(*lines: Line) -> AsyncIterator[None]:
     finally:
         for line in lines:
             await line.close()
+
+
+async def half_open(edge: Edge, token: str) -> socket.socket:
+    """A client of HTTP/1.1 that asks for events, reads the first bytes of the answer, and nothing more."""
+    loop = asyncio.get_running_loop()
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.setblocking(False)
+    await loop.sock_connect(raw, ("127.0.0.1", edge.stack.port))
+    asked = f"GET /v1/events HTTP/1.1\r\nhost: sampan\r\nauthorization: Bearer {token}\r\n\r\n"
+    await loop.sock_sendall(raw, asked.encode())
+    assert b"200" in await loop.sock_recv(raw, 64)
+    return raw
 
 
 def _refusal(error: grpc.aio.AioRpcError) -> Refused:

@@ -15,7 +15,7 @@ from google.protobuf import descriptor_pb2
 from envoy.contract import Binding, read_methods
 from envoy.generate import EdgeSettings, Upstream, build, render, render_secret
 from envoy.local_replies import causes
-from envoy.routes import BUFFER_FILTER, JWT_FILTER, NOWHERE, TRANSCODER_FILTER
+from envoy.routes import BUFFER_FILTER, JWT_FILTER, LUA_FILTER, NOWHERE, TRANSCODER_FILTER
 from envoy.settings import Collector
 from sampan.options.v1 import policy_pb2
 from services.stack.paths import ROOT
@@ -138,7 +138,10 @@ def test_rest_binding_is_let_through_to_the_transcoder(path: str, rule: Any) -> 
     route = route_for(verb.upper(), getattr(rule, verb))
     assert route["name"].startswith(path[1:].replace("/", "."))
     assert TRANSCODER_FILTER not in route["typed_per_filter_config"]
-    assert ("metadata" in route) == bool(rule.body)
+    told = {"body": "json"} if rule.body else {}
+    if PUBLIC[path].server_streaming:
+        told["answer"] = "lines"
+    assert route.get("metadata", {}).get("filter_metadata", {}).get(LUA_FILTER, {}) == told
 
 
 @pytest.mark.parametrize(("path", "rule"), BINDINGS)
