@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from pydantic import SecretStr
@@ -17,9 +17,10 @@ from services.mesh.group_commit import GroupCommit, Limits
 from services.mesh.idempotency import Idempotency, Stretch, Sweeper
 from services.mesh.metrics import Observe
 from services.mesh.outbox import Keeper, Outbox
+from services.mesh.outbox_source import OutboxSource
 from services.mesh.paging import PageTokens
 from services.mesh.posting import Store
-from services.mesh.relay import Relay
+from services.mesh.relay import Relay, Source
 from services.mesh.settings import DatabaseSettings, MeshSettings
 from services.mesh.vault import Vault
 
@@ -98,20 +99,30 @@ class Foundation:
         keeper = Keeper(self.database, self.log, days=self._mesh.outbox_keep_days)
         self.background.append(keeper.run)
         self.observed.append(keeper.observe)
+        relay = self.relay(OutboxSource())
+        return Outbox(relay.wake if relay is not None else _nobody_to_wake)
+
+    def relay(
+        self, source: Source, subjects: Sequence[str] = (), *, gather: float = 0.0, ease: float = 0.0
+    ) -> Relay | None:
+        """Publishes what a source has, as one relay of the database. Without a bus it is None."""
         bus = self._connected()
         if bus is None:
-            return Outbox(_nobody_to_wake)
-        settings = self._settings
+            return None
         relay = Relay(
-            settings.database_url.get_secret_value(),
+            self._settings.database_url.get_secret_value(),
             self._name,
             bus,
+            source,
             self._mesh,
             self.log,
-            timeout=settings.database_timeout,
+            timeout=self._settings.database_timeout,
+            subjects=subjects,
+            gather=gather,
+            ease=ease,
         )
         self.background.append(relay.run)
-        return Outbox(relay.wake)
+        return relay
 
     def consume(self, context: str, handlers: Mapping[str, Handler]) -> None:
         """Has another context's events handled. Without a bus there are none."""

@@ -15,6 +15,7 @@ from services.mesh.revocation import Revocations
 from services.mesh.settings import MeshSettings
 from services.mesh.tls import Certificate
 from services.messaging.acks import Keep
+from services.messaging.bus_events import SUBJECTS
 from services.messaging.live.acks import Acks
 from services.messaging.live.heads import Watch
 from services.messaging.live.history import History
@@ -25,10 +26,16 @@ from services.messaging.live.link import Link
 from services.messaging.live.opening import Opening
 from services.messaging.live.resume import Tokens
 from services.messaging.live.roster import Roster
+from services.messaging.relaying import LogSource, noting
 from services.messaging.repository_live import LiveRepository
 from services.messaging.servicer_live import LiveMethods
 from services.messaging.settings import MessagingSettings
 from services.messaging.websocket import WebSockets
+
+# The relay of messages publishes at most so often, in seconds, and rests as many times as long as it worked:
+# it shares its event loop with those who send.
+_GATHER = 0.05
+_EASE = 2.0
 
 
 class Live:
@@ -65,6 +72,10 @@ class Live:
         self.hub.entrance = self.opening
         self._acks = Acks(self._repository, tokens, days=settings.resume_days)
         self._watch = Watch(self.hub, self._link, self.opening, self._repository, base.log)
+        self._told = LogSource()
+        relay = base.relay(self._told, SUBJECTS, gather=_GATHER, ease=_EASE)
+        if relay is not None:
+            self.hub.noted = noting(self._told, relay.wake)
         self._comings = Comings(self.hub, self._repository, limits, base.log)
         self._link.connect(self.hub)
         if bus is not None:

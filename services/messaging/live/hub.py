@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -66,6 +66,8 @@ class Hub:
         self.queue_bytes = queue_bytes
         self.user_streams = user_streams
         self.entrance: Entrance | None = None
+        # Who wants to know of all events, also of dialogs in which nobody here is.
+        self.noted: Callable[[Sequence[LiveEvent]], None] = lambda _: None
         self._others = others
         self._roster = roster
         self.dialogs: dict[UUID, Dialog] = {}
@@ -103,7 +105,7 @@ class Hub:
     def events(self, events: Sequence[LiveEvent]) -> None:
         """Events that were committed here."""
         self._others.tell(events)
-        self.hear(events)
+        self.hear_all(events)
 
     def receipt(self, dialog_id: UUID, user_id: UUID, read_seq: int, unread: int, *, to_all: bool) -> None:
         """Somebody has read."""
@@ -150,6 +152,11 @@ class Hub:
             if waiting:
                 self._tell(dialog, waiting)
             self._gaps.close_soon(dialog)
+
+    def hear_all(self, events: Sequence[LiveEvent]) -> None:
+        """The same with events that just happened, here or elsewhere."""
+        self.noted(events)
+        self.hear(events)
 
     def hear_news(self, news: News) -> None:
         """Tells what is known of people."""
