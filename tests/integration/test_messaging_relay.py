@@ -212,7 +212,8 @@ async def test_what_was_published_and_not_noted_is_in_the_stream_once(
         # It hangs between the bus and the database; its connection is cut, and with it goes the lock.
         relays = await asyncpg.connect(messaging_database.runtime_url)
         await relays.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'messaging relay'"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'messaging relay'"
         )
         await relays.close()
         await all_told(tables)
