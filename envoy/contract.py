@@ -19,6 +19,9 @@ TEMPLATE_TOKEN = re.compile(
     r"\{[^{}=]+(?:=(?P<inner>[^{}]+))?\}|(?P<rest>\*\*)|(?P<one>\*)|(?P<text>[^{}*]+)"
 )
 
+# Bytes that are not JSON.
+_RAW = ".google.api.HttpBody"
+
 
 @dataclass(frozen=True, slots=True)
 class Binding:
@@ -48,7 +51,10 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A method that the edge routes. `deadline` is in seconds, None when it has none."""
+    """A method that the edge routes. `deadline` is in seconds, None when it has none.
+
+    `lines` says that REST gets its answer as JSON line by line.
+    """
 
     service: str
     name: str
@@ -57,6 +63,7 @@ class Method:
     retry_safe: bool
     client_streaming: bool
     server_streaming: bool
+    lines: bool
     bindings: tuple[Binding, ...]
 
     @property
@@ -102,6 +109,7 @@ def _method(service: str, method: descriptor_pb2.MethodDescriptorProto) -> Metho
         retry_safe=policy.retry == policy_pb2.RETRY_SAFE,
         client_streaming=method.client_streaming,
         server_streaming=method.server_streaming,
+        lines=method.server_streaming and method.output_type != _RAW,
         bindings=tuple(_bindings(method)),
     )
 
@@ -110,7 +118,7 @@ def _bindings(method: descriptor_pb2.MethodDescriptorProto) -> Iterator[Binding]
     if not method.options.HasExtension(annotations_pb2.http):
         return
     rule = method.options.Extensions[annotations_pb2.http]
-    raw = method.input_type == ".google.api.HttpBody"
+    raw = method.input_type == _RAW
     for each in (rule, *rule.additional_bindings):
         verb, template = _pattern(each)
         yield Binding(verb, template, json_body=bool(each.body) and not raw)
