@@ -204,6 +204,38 @@ async def messaging_database(stack: Stack) -> AsyncIterator[databases.Clone]:
 
 
 @pytest.fixture(scope="module")
+async def payment_database(stack: Stack) -> AsyncIterator[databases.Clone]:
+    """A migrated and empty database of payment for one module."""
+    async with databases.clone(stack, "payment") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+async def payment(payment_database: databases.Clone, pki: Pki) -> AsyncIterator[tuple[App, str]]:
+    """Payment in this process behind the production chain, and its address. Its keys are a Minter's."""
+    mesh = MeshSettings(rate_limit_scale=10_000, peers={"identity": ["127.0.0.1:1"]})
+    app = await databases.payment_app(payment_database, pki, mesh, Minter())
+    async with serving(app, mesh) as address:
+        yield app, address
+
+
+@pytest.fixture(scope="module")
+async def analytics_database(stack: Stack) -> AsyncIterator[databases.Clone]:
+    """A migrated and empty database of analytics for one module."""
+    async with databases.clone(stack, "analytics") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+async def analytics(analytics_database: databases.Clone, pki: Pki) -> AsyncIterator[tuple[App, str]]:
+    """Analytics in this process behind the production chain, and its address. Its keys are a Minter's."""
+    mesh = MeshSettings(rate_limit_scale=10_000, peers={"identity": ["127.0.0.1:1"]})
+    app = await databases.analytics_app(analytics_database, pki, mesh, Minter())
+    async with serving(app, mesh) as address:
+        yield app, address
+
+
+@pytest.fixture(scope="module")
 async def presence_database(stack: Stack) -> AsyncIterator[databases.Clone]:
     """A migrated and empty database of presence for one module."""
     async with databases.clone(stack, "presence") as found:

@@ -11,6 +11,16 @@ from sampan.messaging.v1 import dialog_pb2, message_pb2
 
 
 @dataclass(frozen=True, slots=True)
+class Payment:
+    """Money that went from who sent the message to the other one. `amount` in minor units of the currency."""
+
+    transaction_id: str
+    kind: str
+    amount: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """A message as it was when it was told. `seq` orders the messages of a dialog; times are in UTC."""
 
@@ -31,6 +41,7 @@ class Message:
     created_at: datetime | None = None
     edited_at: datetime | None = None
     deleted_at: datetime | None = None
+    payment: Payment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +88,12 @@ def message(raw: message_pb2.Message) -> Message:
         created_at=moment(raw.created_at) if raw.HasField("created_at") else None,
         edited_at=moment(raw.edited_at) if raw.HasField("edited_at") else None,
         deleted_at=moment(raw.deleted_at) if raw.HasField("deleted_at") else None,
+        payment=_payment(raw.content.payment) if raw.content.HasField("payment") else None,
     )
+
+
+def _payment(raw: message_pb2.Payment) -> Payment:
+    return Payment(raw.transaction_id, raw.kind, raw.amount, raw.currency)
 
 
 def dialog(raw: dialog_pb2.Dialog) -> Dialog:

@@ -184,7 +184,10 @@ class Talk:
         self._shown = message.seq
         self._newest = message
         text = printable(message.text) if message.deleted_at is None else "(deleted)"
-        self._screen.line(f"[{clock(message.created_at)}] {self._name(message.sender_id)}: {text}")
+        at, who = clock(message.created_at), self._name(message.sender_id)
+        # Nobody can write a line that begins like this.
+        paid = message.payment is not None
+        self._screen.line(f"* [{at}] {who} paid {text}" if paid else f"[{at}] {who}: {text}")
         if message.sender_id == self._client.user_id:
             self._own = message
         else:

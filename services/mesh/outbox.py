@@ -173,6 +173,10 @@ class Outbox:
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
 
+    def wake(self) -> None:
+        """Says that there are events which something else than `add` wrote, when they are committed."""
+        self._wake()
+
     async def add(self, connection: AsyncConnection, *events: Event) -> None:
         """Keeps events, in the caller's transaction: they become true, or not, with everything else in it."""
         if not events:

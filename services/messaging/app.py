@@ -12,6 +12,7 @@ from services.mesh.group_commit import Limits
 from services.mesh.idempotency import Idempotency
 from services.mesh.identity_client import IdentityClient
 from services.mesh.settings import MeshSettings
+from services.messaging import payment_events, workspace_events
 from services.messaging.accounts_client import AccountsClient
 from services.messaging.acks import AckService
 from services.messaging.app_live import Live
@@ -33,7 +34,6 @@ from services.messaging.servicer_internal import MessagingInternalServicer
 from services.messaging.servicer_messages import MessageMethods
 from services.messaging.servicer_people import PeopleMethods
 from services.messaging.settings import MessagingSettings
-from services.messaging.workspace_events import CONTEXT, WorkspaceEvents
 
 
 async def build(
@@ -55,13 +55,15 @@ async def build(
     retention = Retention(
         base.database, base.log, days=settings.retention_days, pause=settings.retention_sweep_seconds
     )
-    base.consume(CONTEXT, WorkspaceEvents(parts.publisher).handlers)
+    notices = NoticeService(base.database, parts.publisher, messages)
+    base.consume(workspace_events.CONTEXT, workspace_events.WorkspaceEvents(parts.publisher).handlers)
+    base.consume(payment_events.CONTEXT, payment_events.PaymentEvents(notices).handlers)
     return App(
         name="messaging",
         settings=settings,
         servicers={
             "sampan.messaging.v1.MessagingService": parts.servicer(live, drafts, messages, people),
-            "sampan.messaging.v1.MessagingInternalService": parts.internal(drafts, messages, people),
+            "sampan.messaging.v1.MessagingInternalService": parts.internal(drafts, notices, people),
         },
         keys=identity,
         revocations=identity.revocations,
@@ -129,13 +131,13 @@ class _Parts:
         )
 
     def internal(
-        self, drafts: Drafts, messages: MessageService, people: PeopleService
+        self, drafts: Drafts, notices: NoticeService, people: PeopleService
     ) -> MessagingInternalServicer:
         """What other services call."""
         database, publisher, idempotency = self.base.database, self.publisher, self.idempotency
         return MessagingInternalServicer(
             ChannelService(database, publisher, idempotency, most=self.settings.channel_members),
-            NoticeService(database, publisher, messages),
+            notices,
             people,
             drafts,
             idempotency,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -12,7 +13,7 @@ from services.mesh.database import Database
 from services.mesh.idempotency import Idempotency, Key
 from services.mesh.ids import uuid7
 from services.messaging import dialogs, events, log, repository
-from services.messaging.domain import Draft, Kind, MessageId, Role
+from services.messaging.domain import PAYMENT, Draft, Kind, MessageId, Paid, Role
 from services.messaging.errors import DialogFull, DialogKind
 from services.messaging.members import put_in, take_out
 from services.messaging.messages import MessageService
@@ -164,6 +165,20 @@ class Notice:
     attributes: str | None
     client_message_id: str
     request_hash: bytes
+
+    @classmethod
+    def of(cls, paid: Paid) -> Notice:
+        """That of a payment. Its id has a character that no client's has, so nobody can take it first."""
+        return cls(
+            sender_id=paid.sender_id,
+            recipient_id=paid.recipient_id,
+            type=PAYMENT,
+            text=paid.text,
+            attributes=json.dumps(paid.attributes, sort_keys=True),
+            client_message_id=f"{PAYMENT}/{paid.transaction_id}",
+            # A transaction does not change, so what is known by its id is the same.
+            request_hash=paid.transaction_id.bytes,
+        )
 
 
 class NoticeService:

@@ -12,7 +12,11 @@ from uuid import UUID
 
 # Where everybody sees how far the others have read.
 SMALL = 100
+# Type of the messages that tell of money.
+PAYMENT = "payment"
 _SEQ_BYTES = 8
+# Currencies whose amounts are whole, by ISO 4217; the others have hundredths.
+_WHOLE = ("VND",)
 
 
 class Kind(IntEnum):
@@ -101,6 +105,39 @@ class Draft:
     def size(self) -> int:
         """About how many bytes it takes, at most."""
         return 512 + 4 * len(self.text) + 16 * (len(self.file_ids) + len(self.mentions))
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """Money that went from one person to another. `amount` in minor units, 1 or more."""
+
+    transaction_id: UUID
+    kind: str
+    sender_id: UUID
+    recipient_id: UUID
+    amount: int
+    currency: str
+
+    def __post_init__(self) -> None:
+        if self.sender_id == self.recipient_id or self.amount < 1:
+            raise ValueError("a payment is of something, from one person to another")
+
+    @property
+    def text(self) -> str:
+        """What an app shows that does not know of payments."""
+        whole, hundredths = divmod(self.amount, 100)
+        shown = f"{self.amount}" if self.currency in _WHOLE else f"{whole}.{hundredths:02}"
+        return f"{shown} {self.currency}"
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """What is kept of it with its message."""
+        return {
+            "transaction_id": str(self.transaction_id),
+            "kind": self.kind,
+            "amount": str(self.amount),
+            "currency": self.currency,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from uuid import UUID
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sampan.messaging.v1 import frame_pb2, message_pb2
-from services.messaging.domain import Draft, Kind, Message, Role, message_id, name_of
+from services.messaging.domain import PAYMENT, Draft, Kind, Message, Role, message_id, name_of
 
 # Numbers of the fields of Event.change: the kinds of `changes`.
 CREATED = frame_pb2.Event.MESSAGE_CREATED_FIELD_NUMBER
@@ -162,8 +162,14 @@ def created(message: message_pb2.Message) -> bytes:
 
 def with_attributes(message: message_pb2.Message, attributes: Mapping[str, str] | None) -> None:
     """Says of a message of a service what its type says of itself."""
-    if attributes:
+    if not attributes:
+        return
+    if message.type != PAYMENT:
         message.content.attributes.update(attributes)
+        return
+    told = message.content.payment
+    told.transaction_id, told.kind = attributes["transaction_id"], attributes["kind"]
+    told.amount, told.currency = int(attributes["amount"]), attributes["currency"]
 
 
 def message(given: Message) -> message_pb2.Message:
@@ -175,7 +181,7 @@ def message(given: Message) -> message_pb2.Message:
         seq=given.seq,
         sender_id=str(given.sender_id),
         type=given.type,
-        content=message_pb2.Content(text=given.text, attributes=given.attributes),
+        content=message_pb2.Content(text=given.text),
         client_message_id=given.client_message_id,
         reply_count=given.reply_count,
         created_at=moment(given.created_at),
@@ -185,6 +191,7 @@ def message(given: Message) -> message_pb2.Message:
             message_pb2.Reaction(emoji=one.emoji, count=one.count, mine=one.mine) for one in given.reactions
         ],
     )
+    with_attributes(made, given.attributes)
     if given.reply_to is not None:
         made.reply_to = message_id(dialog_id, given.reply_to)
     if given.thread_seq is not None:

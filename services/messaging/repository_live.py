@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sampan.messaging.v1 import frame_pb2, message_pb2
 from services.messaging.domain import SMALL, message_id
+from services.messaging.events import with_attributes
 from services.messaging.publishing import LiveEvent
 from services.messaging.repository import UNREAD
 
@@ -266,7 +267,7 @@ def _fill(message: message_pb2.Message, row: Mapping[str, Any]) -> None:
         return
     message.content.text = row["text"]
     if row["attributes"]:
-        message.content.attributes.update(json.loads(row["attributes"]))
+        with_attributes(message, json.loads(row["attributes"]))
     message.file_ids.extend(str(one) for one in row["file_ids"] or ())
     message.mentions.extend(str(one) for one in row["mentions"] or ())
 

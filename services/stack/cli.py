@@ -18,6 +18,7 @@ from services.stack.commands import (
     people,
     seeding,
     serving,
+    statistics,
     testing,
     trying,
     watching,
@@ -60,6 +61,7 @@ app.add_typer(data.migrate, name="migrate")
 app.add_typer(data.db, name="db")
 app.add_typer(events.events, name="events")
 app.add_typer(people.admin, name="admin")
+app.add_typer(statistics.analytics, name="analytics")
 app.add_typer(people.identity, name="identity")
 
 

@@ -77,6 +77,18 @@ async def _presence(mesh: MeshSettings) -> App:
     return await build(mesh)
 
 
+async def _payment(mesh: MeshSettings) -> App:
+    from services.payment.app import build
+
+    return await build(mesh)
+
+
+async def _analytics(mesh: MeshSettings) -> App:
+    from services.analytics.app import build
+
+    return await build(mesh)
+
+
 async def _web(mesh: MeshSettings) -> App:
     from services.web.app import build
 
@@ -85,10 +97,12 @@ async def _web(mesh: MeshSettings) -> App:
 
 # Composition roots by service; imported only by the process that runs them.
 BUILDERS: dict[str, Callable[[MeshSettings], Awaitable[App]]] = {
+    "analytics": _analytics,
     "identity": _identity,
     "notification": _notification,
     "profile": _profile,
     "messaging": _messaging,
+    "payment": _payment,
     "presence": _presence,
     "web": _web,
     "workspace": _workspace,

@@ -62,6 +62,12 @@ SERVICES: dict[str, Service] = {
             public=("sampan.presence.v1.PresenceService",),
             internal=("sampan.presence.v1.PresenceInternalService",),
         ),
+        Service(
+            "payment",
+            public=("sampan.payment.v1.PaymentService",),
+            internal=("sampan.payment.v1.PaymentInternalService",),
+        ),
+        Service("analytics", public=("sampan.analytics.v1.AnalyticsService",)),
         Service("web", public=("sampan.web.v1.WebService",), database=False),
     )
 }
@@ -69,7 +75,8 @@ SERVICES: dict[str, Service] = {
 PROCESSES: tuple[Process, ...] = (
     Process("people", ("identity", "notification", "profile", "workspace")),
     Process("chat", ("messaging", "presence")),
-    Process("background", ("web",)),
+    Process("money", ("payment",)),
+    Process("background", ("analytics", "web")),
 )
 
 # How many replicas of which process a person wants: a JSON object such as {"people": 2}.

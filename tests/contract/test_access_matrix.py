@@ -9,12 +9,14 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
+from services.analytics import app as _analytics
 from services.identity import app as _identity
 from services.mesh.app import App
 from services.mesh.policy import Access, Method, service_methods
 from services.mesh.settings import MeshSettings
 from services.messaging import app as _messaging
 from services.notification import app as _notification
+from services.payment import app as _payment
 from services.presence import app as _presence
 from services.profile import app as _profile
 from services.stack.pki import Pki
@@ -24,18 +26,22 @@ from services.workspace import app as _workspace
 from tests.support.mesh import PROBE, Minter, channel_as, probe_app, serving, settings_of
 
 SERVED = {
+    "analytics": "sampan.analytics.v1.AnalyticsService",
     "identity": "sampan.identity.v1.IdentityService",
     "messaging": "sampan.messaging.v1.MessagingService",
     "notification": "sampan.notification.v1.NotificationInternalService",
+    "payment": "sampan.payment.v1.PaymentService",
     "profile": "sampan.profile.v1.ProfileService",
     "presence": "sampan.presence.v1.PresenceService",
     "web": "sampan.web.v1.WebService",
     "workspace": "sampan.workspace.v1.WorkspaceService",
     "probe": PROBE,
 }
+assert _analytics
 assert _identity
 assert _messaging
 assert _notification
+assert _payment
 assert _presence
 assert _profile
 assert _workspace
@@ -80,6 +86,8 @@ async def addresses(
     identity: tuple[App, str],
     notification: tuple[App, str],
     profile: tuple[App, str],
+    payment: tuple[App, str],
+    analytics: tuple[App, str],
     presence: tuple[App, str],
     workspace: tuple[App, str],
     messaging: tuple[App, str],
@@ -93,6 +101,8 @@ async def addresses(
             "identity": identity[1],
             "notification": notification[1],
             "profile": profile[1],
+            "payment": payment[1],
+            "analytics": analytics[1],
             "presence": presence[1],
             "workspace": workspace[1],
             "messaging": messaging[1],
@@ -147,6 +157,8 @@ async def test_access(
     addresses: dict[str, str],
     identity: tuple[App, str],
     profile: tuple[App, str],
+    payment: tuple[App, str],
+    analytics: tuple[App, str],
     presence: tuple[App, str],
     workspace: tuple[App, str],
     messaging: tuple[App, str],
@@ -159,6 +171,8 @@ async def test_access(
         apps = {
             "identity": identity[0],
             "profile": profile[0],
+            "payment": payment[0],
+            "analytics": analytics[0],
             "presence": presence[0],
             "messaging": messaging[0],
             "workspace": workspace[0],

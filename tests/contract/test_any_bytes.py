@@ -12,10 +12,13 @@ from google.rpc import error_details_pb2, status_pb2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sampan.analytics.v1 import analytics_service_pb2 as _analytics
 from sampan.identity.v1 import identity_service_pb2 as _identity
 from sampan.messaging.v1 import messaging_internal_service_pb2 as _messaging_internal
 from sampan.messaging.v1 import messaging_service_pb2 as _messaging
 from sampan.notification.v1 import notification_internal_service_pb2 as _notification
+from sampan.payment.v1 import payment_internal_service_pb2 as _payment_internal
+from sampan.payment.v1 import payment_service_pb2 as _payment
 from sampan.presence.v1 import presence_internal_service_pb2 as _presence_internal
 from sampan.presence.v1 import presence_service_pb2 as _presence
 from sampan.profile.v1 import profile_service_pb2 as _profile
@@ -30,16 +33,20 @@ from services.web.settings import WebSettings
 from tests.support.mesh import Minter, channel_as, serving, settings_of
 from tests.support.messages import requests
 
+assert _analytics
 assert _identity
 assert _messaging
 assert _messaging_internal
 assert _notification
+assert _payment
+assert _payment_internal
 assert _presence
 assert _presence_internal
 assert _profile
 assert _web
 assert _workspace
 METHODS = {
+    "analytics": service_methods("sampan.analytics.v1.AnalyticsService"),
     "identity": service_methods("sampan.identity.v1.IdentityService"),
     "messaging": {
         name: method
@@ -50,6 +57,12 @@ METHODS = {
     },
     "notification": service_methods("sampan.notification.v1.NotificationInternalService"),
     "profile": service_methods("sampan.profile.v1.ProfileService"),
+    "payment": {
+        name: method
+        for service in ("PaymentService", "PaymentInternalService")
+        for name, method in service_methods(f"sampan.payment.v1.{service}").items()
+        if not method.client_streaming
+    },
     "presence": service_methods("sampan.presence.v1.PresenceService")
     | service_methods("sampan.presence.v1.PresenceInternalService"),
     "web": service_methods("sampan.web.v1.WebService"),
@@ -73,6 +86,8 @@ async def channels(
     identity: tuple[App, str],
     notification: tuple[App, str],
     profile: tuple[App, str],
+    payment: tuple[App, str],
+    analytics: tuple[App, str],
     presence: tuple[App, str],
     workspace: tuple[App, str],
     messaging: tuple[App, str],
@@ -86,6 +101,8 @@ async def channels(
             "identity": identity[1],
             "notification": notification[1],
             "profile": profile[1],
+            "payment": payment[1],
+            "analytics": analytics[1],
             "presence": presence[1],
             "workspace": workspace[1],
             "messaging": messaging[1],
@@ -114,6 +131,8 @@ async def test_any_bytes(
     channels: dict[tuple[str, str], grpc.aio.Channel],
     identity: tuple[App, str],
     profile: tuple[App, str],
+    payment: tuple[App, str],
+    analytics: tuple[App, str],
     presence: tuple[App, str],
     workspace: tuple[App, str],
     messaging: tuple[App, str],
@@ -123,6 +142,8 @@ async def test_any_bytes(
     if method.access is not Access.PUBLIC:
         apps = {
             "profile": profile[0],
+            "payment": payment[0],
+            "analytics": analytics[0],
             "presence": presence[0],
             "messaging": messaging[0],
             "workspace": workspace[0],

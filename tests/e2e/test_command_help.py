@@ -7,6 +7,7 @@ import pytest
 from tests.support.stack import Stack
 
 COMMANDS = (
+    "analytics rebuild",
     "backup",
     "chat",
     "doctor",

@@ -299,7 +299,7 @@ def test_metrics_are_described_for_a_prometheus(world: World) -> None:
     done = world.stack.command("metrics", "--prometheus")
     jobs = {job["job_name"]: job for job in yaml.safe_load(done.stdout)["scrape_configs"]}
     parts = [one["labels"]["part"] for job in jobs.values() for one in job["static_configs"]]
-    assert sorted(parts) == ["background", "chat", "envoy", "people"]
+    assert sorted(parts) == ["background", "chat", "envoy", "money", "people"]
     assert jobs["sampan-edge"]["metrics_path"] == "/stats/prometheus"
     assert "http://127.0.0.1:" in world.stack.command("metrics").stdout
 
@@ -325,7 +325,7 @@ async def test_top_shows_rates_latencies_and_parts(world: World, people: Clients
     assert found["edge"]["rate"] > 0
     assert found["edge"]["by_class"]["2xx"] > 0
     parts = {one["part"]: one for one in found["parts"]}
-    assert set(parts) == {"postgres", "redis", "nats", "people", "chat", "background", "envoy"}
+    assert set(parts) == {"postgres", "redis", "nats", "people", "chat", "money", "background", "envoy"}
     assert parts["people"]["pss_mib"] > 10
     drawn = world.stack.command("top", "--once", "--interval", "0.5")
     assert drawn.returncode == 0, drawn.stderr

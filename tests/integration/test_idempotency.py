@@ -18,6 +18,8 @@ from sampan.identity.v1 import identity_service_pb2 as pb
 from sampan.identity.v1.identity_internal_service_pb2_grpc import IdentityInternalServiceStub
 from sampan.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
 from sampan.notification.v1.notification_internal_service_pb2_grpc import NotificationInternalServiceStub
+from sampan.payment.v1.payment_internal_service_pb2_grpc import PaymentInternalServiceStub
+from sampan.payment.v1.payment_service_pb2_grpc import PaymentServiceStub
 from sampan.presence.v1.presence_service_pb2_grpc import PresenceServiceStub
 from sampan.profile.v1.profile_service_pb2_grpc import ProfileServiceStub
 from services.identity.keyring import KeyRing
@@ -33,6 +35,7 @@ from tests.support.databases import (
     identity_app,
     messaging_app,
     notification_app,
+    payment_app,
     presence_app,
     profile_app,
     workspace_app,
@@ -45,6 +48,7 @@ from tests.support.mutations import (
     BEGINS,
     MUTATIONS,
     NO_OTHER,
+    ONE_ROUND_TRIP,
     PASSWORD,
     SIGNED_IN,
     name,
@@ -96,6 +100,7 @@ async def behind(
     messaging_database: Clone,
     notification_database: Clone,
     workspace_database: Clone,
+    payment_database: Clone,
     messaging_played: tuple[MessagingPlayed, str],
     pki: Pki,
 ) -> AsyncIterator[Behind]:
@@ -107,6 +112,7 @@ async def behind(
         presence_database,
         messaging_database,
         workspace_database,
+        payment_database,
     )
     async with AsyncExitStack() as closing:
         enter = closing.enter_async_context
@@ -126,6 +132,9 @@ async def behind(
         }
         presence = await presence_app(through(proxy, presence_database), pki, mesh, minter, **urls)
         present = await enter(serving(presence, mesh))
+        plain = replace(payment_database, runtime_url=proxy.url(payment_database.runtime_url))
+        payment = await payment_app(plain, pki, mesh, minter)
+        paying = await enter(serving(payment, mesh))
         workspace = await workspace_app(through(proxy, workspace_database), pki, mesh, minter, **QUICK)
         workspaces = await enter(people_of(workspace, await enter(serving(workspace, mesh)), pki))
         identifying = await enter(serving(identity, mesh))
@@ -146,6 +155,8 @@ async def behind(
             ),
             NotificationInternalServiceStub(operator),
             PresenceServiceStub(await enter(channel_as("edge", present, "presence", pki))),
+            PaymentServiceStub(await enter(channel_as("edge", paying, "payment", pki))),
+            PaymentInternalServiceStub(await enter(channel_as("identity", paying, "payment", pki))),
             minter,
             *owners,
             Mailbox(operator),
@@ -214,16 +225,14 @@ async def test_the_same_id_of_somebody_else_is_another_request(mutation: Mutatio
 
 
 # One statement of many callers, which finds out by itself what became of it: see test_messaging_faults.
-@pytest.mark.parametrize(
-    "mutation", [one for one in MUTATIONS if one != "MessagingService/SendMessage"], indirect=True
-)
+@pytest.mark.parametrize("mutation", [one for one in MUTATIONS if one not in ONE_ROUND_TRIP], indirect=True)
 @pytest.mark.parametrize("answered", [False, True], ids=["before", "after"])
 async def test_a_connection_cut_at_the_commit_leaves_one_effect_after_a_retry(
     mutation: Mutation, behind: Behind, request: pytest.FixtureRequest, *, answered: bool
 ) -> None:
     before, request_id = await mutation.count(), new_id()
     begins = BEGINS.get(request.node.callspec.params["mutation"], b"INSERT INTO idempotency")
-    if "Messaging" in request.node.name:
+    if any(one in request.node.name for one in ("Messaging", "Payment")):
         # Its statements are prepared: only values are said each time.
         begins = uuid.UUID(request_id).bytes
     behind.proxy.cut_when = cut = Cut((begins, b"COMMIT"), answered)

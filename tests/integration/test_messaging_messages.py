@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from sampan.messaging.v1 import messaging_service_pb2 as pb
-from sampan.messaging.v1.message_pb2 import Content
+from sampan.messaging.v1.message_pb2 import Content, Payment
 from tests.support.chat import Recorder, Talker, Talkers
 from tests.support.errors import reason
 
@@ -261,6 +261,8 @@ async def test_reactions_are_once_a_person_and_at_most_twenty_kinds(people: Talk
         {"content": Content(text=" \n\t")},
         {"content": Content(text="x" * 8193)},
         {"content": Content(text="x", attributes={"a": "b"})},
+        {"content": Content(text="x", payment=Payment())},
+        {"content": Content(text="x", payment=Payment(kind="send", amount=500, currency="THB"))},
         {"content": None},
         {"dialog_id": "1"},
         {"type": "payment"},

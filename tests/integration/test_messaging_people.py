@@ -21,8 +21,8 @@ from tests.support.mesh import channel_as
 
 
 @pytest.fixture
-async def payment(messaging: tuple[App, str], pki: Pki) -> AsyncIterator[MessagingInternalServiceStub]:
-    async with channel_as("payment", messaging[1], "messaging", pki) as channel:
+async def commerce(messaging: tuple[App, str], pki: Pki) -> AsyncIterator[MessagingInternalServiceStub]:
+    async with channel_as("commerce", messaging[1], "messaging", pki) as channel:
         yield MessagingInternalServiceStub(channel)
 
 
@@ -150,7 +150,7 @@ def notice(one: Talker, other: Talker, key: str, text: str = "paid 5.00") -> int
     return internal.PostNoticeRequest(
         sender_id=one.id,
         recipient_id=other.id,
-        type="payment",
+        type="order",
         text=text,
         attributes={"amount": "500", "currency": "THB"},
         client_message_id=key,
@@ -158,18 +158,18 @@ def notice(one: Talker, other: Talker, key: str, text: str = "paid 5.00") -> int
 
 
 async def test_a_notice_stands_in_the_direct_dialog_once_whatever_is_blocked(
-    people: Talkers, payment: MessagingInternalServiceStub, heard: Recorder
+    people: Talkers, commerce: MessagingInternalServiceStub, heard: Recorder
 ) -> None:
     one, other = await people.some(2)
     await block(other, one)
-    made = await asyncio.gather(*(payment.PostNotice(notice(one, other, "t1")) for _ in range(20)))
+    made = await asyncio.gather(*(commerce.PostNotice(notice(one, other, "t1")) for _ in range(20)))
     assert len({(of.dialog_id, of.message_id) for of in made}) == 1
     shown = await other.GetMessage(pb.GetMessageRequest(id=made[0].message_id))
-    assert (shown.type, shown.content.text, shown.sender_id) == ("payment", "paid 5.00", one.id)
+    assert (shown.type, shown.content.text, shown.sender_id) == ("order", "paid 5.00", one.id)
     assert dict(shown.content.attributes) == {"amount": "500", "currency": "THB"}
     assert heard.of(made[0].dialog_id)[-1].message_created == shown
-    assert await reason(payment.PostNotice(notice(one, other, "t1", "x"))) == "CLIENT_MESSAGE_ID_REUSED"
-    assert await reason(payment.PostNotice(notice(one, one, "t2"))) == "INVALID_ARGUMENT"
+    assert await reason(commerce.PostNotice(notice(one, other, "t1", "x"))) == "CLIENT_MESSAGE_ID_REUSED"
+    assert await reason(commerce.PostNotice(notice(one, one, "t2"))) == "INVALID_ARGUMENT"
     # It tells of something that has happened: nobody changes it, and for its sender it is not unread.
     assert await reason(one.edit(shown.id, "paid 9.00")) == "PERMISSION_DENIED"
     delete = pb.DeleteMessageRequest(id=shown.id)
@@ -178,11 +178,13 @@ async def test_a_notice_stands_in_the_direct_dialog_once_whatever_is_blocked(
     assert ((await other.see(made[0].dialog_id)).unread_count) == 1
 
 
-async def test_a_notice_marks_nothing_as_read(people: Talkers, payment: MessagingInternalServiceStub) -> None:
+async def test_a_notice_marks_nothing_as_read(
+    people: Talkers, commerce: MessagingInternalServiceStub
+) -> None:
     one, other = await people.some(2)
     dialog = await one.direct(other)
     await other.say(dialog.id)
-    await payment.PostNotice(notice(one, other, "t1"))
+    await commerce.PostNotice(notice(one, other, "t1"))
     seen = await one.see(dialog.id)
     assert (seen.read_seq, seen.unread_count) == (0, 1)
 

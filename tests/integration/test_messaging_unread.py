@@ -93,7 +93,7 @@ class Room:
             request = internal.PostNoticeRequest(
                 sender_id=actor.id,
                 recipient_id=other.id,
-                type="payment",
+                type="order",
                 text=f"{pick}",
                 client_message_id=f"n{len(self.model.said)}",
             )
@@ -170,11 +170,11 @@ async def test_unread_and_mentions_never_drift(
     actions: list[tuple[str, int, int]],
     direct: bool,
 ) -> None:
-    async with channel_as("payment", messaging[1], "messaging", pki) as payment:
-        paying = dataclasses.replace(people, internal=type(people.internal)(payment))
+    async with channel_as("commerce", messaging[1], "messaging", pki) as commerce:
+        selling = dataclasses.replace(people, internal=type(people.internal)(commerce))
         them = await people.some(2 if direct else 4)
         dialog = await (them[0].direct(them[1]) if direct else them[0].group(*them[1:]))
-        room = Room(paying, them, dialog.id, direct=direct)
+        room = Room(selling, them, dialog.id, direct=direct)
         for action in actions:
             await room.act(*action)
             await room.check()

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from services.analytics.app import build as build_analytics
+from services.analytics.settings import AnalyticsSettings
 from services.identity.app import build as build_identity
 from services.identity.settings import IdentitySettings
 from services.mesh import migrations
@@ -26,6 +28,8 @@ from services.messaging.publishing import Publisher
 from services.messaging.settings import MessagingSettings
 from services.notification.app import build as build_notification
 from services.notification.settings import NotificationSettings
+from services.payment.app import build as build_payment
+from services.payment.settings import PaymentSettings
 from services.presence.app import build as build_presence
 from services.presence.settings import PresenceSettings
 from services.profile.app import build as build_profile
@@ -157,3 +161,25 @@ async def presence_app(found: Clone, pki: Pki, mesh: MeshSettings, keys: Keys, *
         **more,
     )
     return replace(await build_presence(mesh, settings), keys=keys, revocations=nothing_revoked)
+
+
+async def payment_app(
+    found: Clone, pki: Pki, mesh: MeshSettings, keys: Keys | None = None, **more: Any
+) -> App:
+    """Payment, built on a clone. With `keys` it trusts those, and asks identity nothing."""
+    settings = PaymentSettings(
+        **settings_of("payment", pki), database_url=found.runtime_url, master_key=found.master_key, **more
+    )
+    app = await build_payment(mesh, settings)
+    return app if keys is None else replace(app, keys=keys, revocations=nothing_revoked)
+
+
+async def analytics_app(
+    found: Clone, pki: Pki, mesh: MeshSettings, keys: Keys | None = None, **more: Any
+) -> App:
+    """Analytics, built on a clone. With `keys` it trusts those, and asks identity nothing."""
+    settings = AnalyticsSettings(
+        **settings_of("analytics", pki), database_url=found.runtime_url, master_key=found.master_key, **more
+    )
+    app = await build_analytics(mesh, settings)
+    return app if keys is None else replace(app, keys=keys, revocations=nothing_revoked)

@@ -113,6 +113,7 @@ def make_pki(folder: Path) -> Pki:
     pki.ensure(
         (
             "edge",
+            "analytics",
             "operator",
             "probe",
             "web",

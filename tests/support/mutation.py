@@ -22,7 +22,7 @@ class World:
     """Services as their callers see them, their databases as their owners do, and what people were sent.
 
     `operating` is identity for the operator, `delivering` and `notifying` are notification for identity and
-    for the operator; `people` talk through messaging.
+    for the operator; `standing` is payment for identity; `people` talk through messaging.
     """
 
     identity: Any
@@ -31,6 +31,8 @@ class World:
     delivering: Any
     notifying: Any
     presence: Any
+    payment: Any
+    standing: Any
     minter: Minter
     identity_owner: asyncpg.Connection
     profile_owner: asyncpg.Connection
@@ -38,6 +40,7 @@ class World:
     presence_owner: asyncpg.Connection
     messaging_owner: asyncpg.Connection
     workspace_owner: asyncpg.Connection
+    payment_owner: asyncpg.Connection
     mailbox: Mailbox
     people: Talkers
     workspaces: People

@@ -12,7 +12,9 @@ from sampan.notification.v1 import notification_internal_service_pb2 as notifyin
 from sampan.presence.v1 import presence_service_pb2 as presences
 from sampan.profile.v1 import profile_service_pb2 as profiles
 from tests.support.mutation import Mutation, World, sender
+from tests.support.mutations_bills import BILLS
 from tests.support.mutations_messaging import MESSAGING
+from tests.support.mutations_payment import PAYMENT
 from tests.support.mutations_workspace import WORKSPACE
 
 PASSWORD = "a good password"
@@ -346,10 +348,20 @@ MUTATIONS: dict[str, Callable[[World], Awaitable[Mutation]]] = {
     "PresenceService/UpdatePreferences": update_preferences,
     **MESSAGING,
     **WORKSPACE,
+    **PAYMENT,
+    **BILLS,
 }
-# What has no claim in a transaction: SetPresence changes nothing in a database, and a notice is known by its
-# `client_message_id`. test_presence.py and test_messaging_people.py count their effects.
-ELSEWHERE = ("PresenceService/SetPresence", "MessagingInternalService/PostNotice")
+# What has no claim in a transaction: SetPresence changes nothing in a database, a notice is known by its
+# `client_message_id`, and CreateTransfers answers for each transfer. Their effects are counted by
+# test_presence.py, test_messaging_people.py and test_payment_transfers.py.
+ELSEWHERE = (
+    "PresenceService/SetPresence",
+    "MessagingInternalService/PostNotice",
+    "PaymentInternalService/CreateTransfers",
+)
+
+# Their statement and its commit are one; test_messaging_faults.py and test_payment_faults.py cut those.
+ONE_ROUND_TRIP = ("MessagingService/SendMessage", "PaymentService/SendMoney")
 
 # Those of people who are signed in, so that their ids are theirs.
 SIGNED_IN = (
@@ -362,9 +374,15 @@ SIGNED_IN = (
     "PresenceService/UpdatePreferences",
     *(name for name in MESSAGING if "Internal" not in name),
     *WORKSPACE,
+    *(name for name in PAYMENT if "Internal" not in name),
+    *BILLS,
 )
 # Without another input: what may be repeated is said by the token or there is nothing to say but the id.
-NO_OTHER = ("IdentityService/RefreshToken", "IdentityInternalService/RotateKeys")
+NO_OTHER = (
+    "IdentityService/RefreshToken",
+    "IdentityInternalService/RotateKeys",
+    "PaymentService/PayBills",
+)
 # By what its transaction begins, if that is not the claim of a `request_id`.
 BEGINS = {
     "IdentityService/RefreshToken": b"UPDATE sessions",

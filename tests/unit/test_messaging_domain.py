@@ -14,7 +14,7 @@ from sampan.messaging.v1.message_pb2 import Content
 from sampan.messaging.v1.messaging_service_pb2 import SendMessageRequest
 from services.mesh.errors import InvalidArgument
 from services.messaging.dialogs import wanted
-from services.messaging.domain import Kind, MessageId, Role, direct_key, may_add, may_remove
+from services.messaging.domain import Kind, MessageId, Paid, Role, direct_key, may_add, may_remove
 from services.messaging.servicer_drafts import Drafts
 
 SEQS = st.integers(1, 2**63 - 1)
@@ -109,3 +109,24 @@ def test_a_draft_gets_the_id_that_its_sender_gave_or_one_of_its_own() -> None:
 def test_what_is_answered_in_another_dialog_has_no_number() -> None:
     draft = Drafts(b"k").of(uuid.uuid4(), send(reply_to=str(MessageId(uuid.uuid4(), 7))))
     assert (draft.reply_to, draft.thread) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "text"),
+    [
+        (1, "THB", "0.01 THB"),
+        (15_000, "THB", "150.00 THB"),
+        (100_005, "IDR", "1000.05 IDR"),
+        (25_000, "VND", "25000 VND"),
+    ],
+)
+def test_a_payment_says_in_words_what_it_is(amount: int, currency: str, text: str) -> None:
+    paid = Paid(uuid.UUID(int=1), "send", uuid.UUID(int=2), uuid.UUID(int=3), amount, currency)
+    assert paid.text == text
+    assert paid.attributes["amount"] == str(amount)
+
+
+@pytest.mark.parametrize(("recipient", "amount"), [(2, 100), (3, 0), (3, -1)])
+def test_a_payment_is_of_something_and_of_two_people(recipient: int, amount: int) -> None:
+    with pytest.raises(ValueError, match="from one person to another"):
+        Paid(uuid.UUID(int=1), "send", uuid.UUID(int=2), uuid.UUID(int=recipient), amount, "THB")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from services.mesh.inbox import Parked
 
 # Services that consume events, and so have an inbox.
-CONSUMERS = ("notification",)
+CONSUMERS = ("analytics", "messaging", "notification")
 # Parked events that are shown of each service, at most.
 SHOWN = 100
 _TIMEOUT = 5.0

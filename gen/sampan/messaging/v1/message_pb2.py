@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sampan/messaging/v1/message.proto\x12\x13sampan.messaging.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbf\x03\n\x07Message\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tdialog_id\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x03\x12\x11\n\tsender_id\x18\x04 \x01(\t\x12\x0c\n\x04type\x18\x05 \x01(\t\x12-\n\x07\x63ontent\x18\x06 \x01(\x0b\x32\x1c.sampan.messaging.v1.Content\x12\x19\n\x11\x63lient_message_id\x18\x07 \x01(\t\x12\x10\n\x08reply_to\x18\x08 \x01(\t\x12\x11\n\tthread_id\x18\t \x01(\t\x12\x13\n\x0breply_count\x18\n \x01(\x05\x12\x10\n\x08\x66ile_ids\x18\x0b \x03(\t\x12\x10\n\x08mentions\x18\x0c \x03(\t\x12\x30\n\treactions\x18\r \x03(\x0b\x32\x1d.sampan.messaging.v1.Reaction\x12-\n\tedited_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ndeleted_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ncreated_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa6\x01\n\x07\x43ontent\x12\x1c\n\x04text\x18\x01 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80@2\x02\\S\x12J\n\nattributes\x18\x02 \x03(\x0b\x32,.sampan.messaging.v1.Content.AttributesEntryB\x08\xbaH\x05\x9a\x01\x02\x10\x00\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"6\n\x08Reaction\x12\r\n\x05\x65moji\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x12\x0c\n\x04mine\x18\x03 \x01(\x08\"E\n\x04\x45\x64it\x12\x0c\n\x04text\x18\x01 \x01(\t\x12/\n\x0breplaced_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sampan/messaging/v1/message.proto\x12\x13sampan.messaging.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbf\x03\n\x07Message\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tdialog_id\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x03\x12\x11\n\tsender_id\x18\x04 \x01(\t\x12\x0c\n\x04type\x18\x05 \x01(\t\x12-\n\x07\x63ontent\x18\x06 \x01(\x0b\x32\x1c.sampan.messaging.v1.Content\x12\x19\n\x11\x63lient_message_id\x18\x07 \x01(\t\x12\x10\n\x08reply_to\x18\x08 \x01(\t\x12\x11\n\tthread_id\x18\t \x01(\t\x12\x13\n\x0breply_count\x18\n \x01(\x05\x12\x10\n\x08\x66ile_ids\x18\x0b \x03(\t\x12\x10\n\x08mentions\x18\x0c \x03(\t\x12\x30\n\treactions\x18\r \x03(\x0b\x32\x1d.sampan.messaging.v1.Reaction\x12-\n\tedited_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ndeleted_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ncreated_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd5\x01\n\x07\x43ontent\x12\x1c\n\x04text\x18\x01 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80@2\x02\\S\x12J\n\nattributes\x18\x02 \x03(\x0b\x32,.sampan.messaging.v1.Content.AttributesEntryB\x08\xbaH\x05\x9a\x01\x02\x10\x00\x12-\n\x07payment\x18\x03 \x01(\x0b\x32\x1c.sampan.messaging.v1.Payment\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa0\x01\n\x07Payment\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0e\n\x06\x61mount\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t:M\xbaHJ\x1aH\n\x19payment.written_by_sampan\x12$is written by Sampan, not by clients\x1a\x05\x66\x61lse\"6\n\x08Reaction\x12\r\n\x05\x65moji\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x12\x0c\n\x04mine\x18\x03 \x01(\x08\"E\n\x04\x45\x64it\x12\x0c\n\x04text\x18\x01 \x01(\t\x12/\n\x0breplaced_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,14 +39,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTENT'].fields_by_name['text']._serialized_options = b'\272H\013r\t\020\001\030\200@2\002\\S'
   _globals['_CONTENT'].fields_by_name['attributes']._loaded_options = None
   _globals['_CONTENT'].fields_by_name['attributes']._serialized_options = b'\272H\005\232\001\002\020\000'
+  _globals['_PAYMENT']._loaded_options = None
+  _globals['_PAYMENT']._serialized_options = b'\272HJ\032H\n\031payment.written_by_sampan\022$is written by Sampan, not by clients\032\005false'
   _globals['_MESSAGE']._serialized_start=121
   _globals['_MESSAGE']._serialized_end=568
   _globals['_CONTENT']._serialized_start=571
-  _globals['_CONTENT']._serialized_end=737
-  _globals['_CONTENT_ATTRIBUTESENTRY']._serialized_start=688
-  _globals['_CONTENT_ATTRIBUTESENTRY']._serialized_end=737
-  _globals['_REACTION']._serialized_start=739
-  _globals['_REACTION']._serialized_end=793
-  _globals['_EDIT']._serialized_start=795
-  _globals['_EDIT']._serialized_end=864
+  _globals['_CONTENT']._serialized_end=784
+  _globals['_CONTENT_ATTRIBUTESENTRY']._serialized_start=735
+  _globals['_CONTENT_ATTRIBUTESENTRY']._serialized_end=784
+  _globals['_PAYMENT']._serialized_start=787
+  _globals['_PAYMENT']._serialized_end=947
+  _globals['_REACTION']._serialized_start=949
+  _globals['_REACTION']._serialized_end=1003
+  _globals['_EDIT']._serialized_start=1005
+  _globals['_EDIT']._serialized_end=1074
 # @@protoc_insertion_point(module_scope)

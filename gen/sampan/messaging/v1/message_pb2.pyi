@@ -50,7 +50,7 @@ class Message(_message.Message):
     sender_id: _builtins.str
     """Who wrote it."""
     type: _builtins.str
-    """`text`; other kinds are written by services, such as `payment`."""
+    """`text`; other kinds are written by services: `payment`, `order`."""
     client_message_id: _builtins.str
     """The sender's own id for it, or one that was made for them."""
     reply_to: _builtins.str
@@ -143,25 +143,65 @@ class Content(_message.Message):
 
     TEXT_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    PAYMENT_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """1 to 8192 characters, not only white space."""
     @_builtins.property
     def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """For types that services write: what the type says of itself, such as the id and the amount of a payment."""
+        """For types that services write and that have no field of their own here: what the type says of itself."""
+
+    @_builtins.property
+    def payment(self) -> Global___Payment:
+        """Set for `payment`, and only then. The text says the same for apps that do not know the type."""
 
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
         attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        payment: Global___Payment | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "payment", b"payment", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Content: _TypeAlias = Content  # noqa: Y015
+
+@_typing.final
+class Payment(_message.Message):
+    """Money that went from who sent the message to the other one of the dialog. Written when it has happened, once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSACTION_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    transaction_id: _builtins.str
+    """The transaction: see GetTransaction of payment."""
+    kind: _builtins.str
+    """What it was, such as `send`."""
+    amount: _builtins.int
+    """In minor units of the currency."""
+    currency: _builtins.str
+    """ISO 4217."""
+    def __init__(
+        self,
+        *,
+        transaction_id: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        amount: _builtins.int = ...,
+        currency: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "currency", b"currency", "kind", b"kind", "transaction_id", b"transaction_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Payment: _TypeAlias = Payment  # noqa: Y015
 
 @_typing.final
 class Reaction(_message.Message):

@@ -341,7 +341,7 @@ class PostNoticeRequest(_message.Message):
     recipient_id: _builtins.str
     """Whom it is for."""
     type: _builtins.str
-    """`payment` or `order`."""
+    """`order`."""
     text: _builtins.str
     """What an app shows that does not know the type: 1 to 500 characters."""
     client_message_id: _builtins.str

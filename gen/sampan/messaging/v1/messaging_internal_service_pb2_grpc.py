@@ -114,8 +114,9 @@ class MessagingInternalServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PostNotice(self, request, context):
-        """Writes a typed message, such as of a payment, into the direct dialog of two people, which is made when there is none. The same
+        """Writes a typed message, such as of an order, into the direct dialog of two people, which is made when there is none. The same
         `client_message_id` is the same message, for ever. Blocks do not keep it back: it tells of something that has happened.
+        Payments are not told in this way: messaging hears of them from payment's events.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

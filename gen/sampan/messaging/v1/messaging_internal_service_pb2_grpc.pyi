@@ -48,8 +48,9 @@ class MessagingInternalServiceStub:
     RemoveFromChannels: _grpc.UnaryUnaryMultiCallable[_messaging_internal_service_pb2.RemoveFromChannelsRequest, _messaging_internal_service_pb2.RemoveFromChannelsResponse]
     """Takes somebody out of one channel, or out of all channels of a workspace. Somebody who is not in it changes nothing."""
     PostNotice: _grpc.UnaryUnaryMultiCallable[_messaging_internal_service_pb2.PostNoticeRequest, _messaging_internal_service_pb2.PostNoticeResponse]
-    """Writes a typed message, such as of a payment, into the direct dialog of two people, which is made when there is none. The same
+    """Writes a typed message, such as of an order, into the direct dialog of two people, which is made when there is none. The same
     `client_message_id` is the same message, for ever. Blocks do not keep it back: it tells of something that has happened.
+    Payments are not told in this way: messaging hears of them from payment's events.
     """
     FilterContacts: _grpc.UnaryUnaryMultiCallable[_messaging_internal_service_pb2.FilterContactsRequest, _messaging_internal_service_pb2.FilterContactsResponse]
     """Those among some people who share a dialog with a person, and have not blocked them."""
@@ -74,8 +75,9 @@ class MessagingInternalServiceAsyncStub(MessagingInternalServiceStub):
     RemoveFromChannels: _aio.UnaryUnaryMultiCallable[_messaging_internal_service_pb2.RemoveFromChannelsRequest, _messaging_internal_service_pb2.RemoveFromChannelsResponse]  # type: ignore[assignment]
     """Takes somebody out of one channel, or out of all channels of a workspace. Somebody who is not in it changes nothing."""
     PostNotice: _aio.UnaryUnaryMultiCallable[_messaging_internal_service_pb2.PostNoticeRequest, _messaging_internal_service_pb2.PostNoticeResponse]  # type: ignore[assignment]
-    """Writes a typed message, such as of a payment, into the direct dialog of two people, which is made when there is none. The same
+    """Writes a typed message, such as of an order, into the direct dialog of two people, which is made when there is none. The same
     `client_message_id` is the same message, for ever. Blocks do not keep it back: it tells of something that has happened.
+    Payments are not told in this way: messaging hears of them from payment's events.
     """
     FilterContacts: _aio.UnaryUnaryMultiCallable[_messaging_internal_service_pb2.FilterContactsRequest, _messaging_internal_service_pb2.FilterContactsResponse]  # type: ignore[assignment]
     """Those among some people who share a dialog with a person, and have not blocked them."""
@@ -133,8 +135,9 @@ class MessagingInternalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _messaging_internal_service_pb2.PostNoticeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_messaging_internal_service_pb2.PostNoticeResponse, _abc.Awaitable[_messaging_internal_service_pb2.PostNoticeResponse]]:
-        """Writes a typed message, such as of a payment, into the direct dialog of two people, which is made when there is none. The same
+        """Writes a typed message, such as of an order, into the direct dialog of two people, which is made when there is none. The same
         `client_message_id` is the same message, for ever. Blocks do not keep it back: it tells of something that has happened.
+        Payments are not told in this way: messaging hears of them from payment's events.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,55 @@
+"""What messaging consumes of payment: who has sent money to somebody tells so in their direct dialog, once.
+
+The message is written before the event counts as consumed. It is known by its id for ever, so whatever comes
+between, or comes again, finds it there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from uuid import UUID
+
+from sampan.payment.v1 import events_pb2
+from services.mesh import consumer
+from services.mesh.consumer import Effect, Handler
+from services.mesh.errors import Overloaded, Unavailable
+from services.mesh.inbox import Received
+from services.messaging.channels import Notice, NoticeService
+from services.messaging.domain import Paid
+
+CONTEXT = "payment"
+TRANSFER_SENT = "sampan.payment.transfer.sent"
+_SEND = "send"
+# Seconds that a message may take to be written; shorter than what an event may take.
+_PATIENCE = 5.0
+
+
+class PaymentEvents:
+    """Handles the events of payment."""
+
+    def __init__(self, notices: NoticeService) -> None:
+        self._notices = notices
+
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        """By subject."""
+        return {TRANSFER_SENT: self._sent}
+
+    async def _sent(self, event: Received) -> Effect:
+        told = events_pb2.TransferSent.FromString(event.payload)
+        paid = Paid(
+            UUID(told.transaction_id),
+            _SEND,
+            UUID(told.sender_id),
+            UUID(told.recipient_id),
+            told.amount,
+            told.currency,
+        )
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._notices.post(Notice.of(paid))
+        except (Overloaded, TimeoutError) as error:
+            # It says nothing about the event, which must not be given up for it.
+            raise Unavailable from error
+        return consumer.nothing

@@ -1,0 +1,1 @@
+"""Wallets, and a ledger that cannot lie."""

@@ -1,0 +1,32 @@
+"""What payment publishes. Events carry ids and amounts, never texts."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from sampan.payment.v1 import events_pb2 as pb
+from services.mesh import trace
+from services.mesh.clock import Clock, moment
+from services.mesh.ids import uuid7
+from services.payment.domain import Payment, Told
+
+TRANSFER_SENT = "sampan.payment.transfer.sent"
+
+
+class Events:
+    """Makes events that the posting function writes into the outbox with what they tell."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def sent(self, transaction_id: UUID, payment: Payment) -> Told:
+        """Somebody has sent money to somebody."""
+        said = pb.TransferSent(
+            transaction_id=str(transaction_id),
+            sender_id=str(payment.sender),
+            recipient_id=str(payment.recipient),
+            amount=payment.amount,
+            currency=payment.currency,
+        )
+        said.sent_at.FromDatetime(moment(self._clock()))
+        return Told(uuid7(), TRANSFER_SENT, said.SerializeToString(), trace.traceparent.get())

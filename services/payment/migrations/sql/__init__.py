@@ -1,0 +1,1 @@
+"""What the first migration writes, in parts that fit a screen."""

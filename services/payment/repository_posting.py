@@ -1,0 +1,82 @@
+"""SQL of posting transfers: one round trip for a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from enum import IntEnum
+from typing import Any
+
+from asyncpg import Record
+
+from services.mesh.fast_database import FastDatabase
+from services.payment.domain import Draft
+
+
+class Status(IntEnum):
+    """What `post_transfers` says of an entry."""
+
+    POSTED = 0
+    AGAIN = 1
+    REUSED = 2
+    NO_WALLET = 3
+    OTHER_CURRENCY = 4
+    TO_ITSELF = 5
+    SUSPENDED = 6
+    NO_RECIPIENT = 7
+    OVER_LIMIT = 8
+    NOT_ENOUGH = 9
+
+
+# Sends a statement and its values in one round trip.
+Run = Callable[..., Awaitable[list[Record]]]
+
+_POST = """
+SELECT status, transaction_id, stamp, balance_after, fee FROM post_transfers(
+    $1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::bytea[], $6::uuid[], $7::uuid[], $8::uuid[],
+    $9::uuid[], $10::bigint[], $11::text[], $12::bigint[], $13::uuid[], $14::uuid[], $15::uuid[],
+    $16::bytea[], $17::uuid[], $18::text[], $19::bytea[], $20::text[], $21::text)
+"""
+# A fee of the same transaction follows its transfer in the debited account.
+_FIND = """
+SELECT t.id AS transaction_id, (extract(epoch FROM t.created_at) * 1000000)::bigint AS stamp,
+    coalesce(after_fee.balance_after, p.balance_after) AS balance_after, coalesce(fee.amount, 0) AS fee
+FROM unnest($1::uuid[]) WITH ORDINALITY AS g (id, ord)
+LEFT JOIN transfers t ON t.id = g.id
+LEFT JOIN postings p ON p.account_id = t.debit_account AND p.seq = t.debit_seq
+LEFT JOIN transfers fee ON fee.transaction_id = g.id AND fee.transaction_id <> fee.id AND fee.kind = 'fee'
+LEFT JOIN postings after_fee ON after_fee.account_id = fee.debit_account AND after_fee.seq = fee.debit_seq
+ORDER BY g.ord
+"""
+
+
+async def post(run: Run, batch: Sequence[Draft], limits: str) -> list[Record]:
+    """Posts drafts and says of each what became of it, in order. `limits` is JSON, by currency and tier."""
+    told = [one.told for one in batch]
+    columns: tuple[list[Any], ...] = (
+        [one.id for one in batch],
+        [one.kind.value for one in batch],
+        [one.caller for one in batch],
+        [one.key for one in batch],
+        [one.request_hash for one in batch],
+        [one.debit for one in batch],
+        [one.owner for one in batch],
+        [one.credit for one in batch],
+        [one.recipient for one in batch],
+        [one.amount for one in batch],
+        [one.currency for one in batch],
+        [one.fee for one in batch],
+        [one.fee_id for one in batch],
+        [one.refers_to for one in batch],
+        [one.person_id for one in batch],
+        [one.note for one in batch],
+        [one and one.id for one in told],
+        [one and one.subject for one in told],
+        [one and one.payload for one in told],
+        [one and one.traceparent for one in told],
+    )
+    return await run(_POST, *columns, limits)
+
+
+async def find(database: FastDatabase, drafts: Sequence[Draft]) -> list[Record]:
+    """What was posted under the ids of drafts, in order; a row of nulls for what was not."""
+    return await database.fetch(_FIND, [one.id for one in drafts])

@@ -1,0 +1,108 @@
+"""People with wallets, as a service of payments sees them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+
+from sampan.payment.v1 import payment_service_pb2 as pb
+from sampan.payment.v1 import transaction_pb2, wallet_pb2
+from sampan.payment.v1.payment_internal_service_pb2_grpc import PaymentInternalServiceStub
+from sampan.payment.v1.payment_service_pb2_grpc import PaymentServiceStub
+from services.mesh.app import App
+from services.stack.pki import Pki
+from tests.support.databases import Clone
+from tests.support.mesh import Minter, channel_as
+from tests.support.money import fund
+
+
+@dataclass(frozen=True)
+class Payer:
+    """Somebody who is signed in."""
+
+    stub: PaymentServiceStub
+    id: str
+    token: str
+
+    @property
+    def metadata(self) -> list[tuple[str, str]]:
+        """What each of their calls carries."""
+        return [("authorization", f"Bearer {self.token}")]
+
+    async def wallet(self, currency: str = "THB", request_id: str = "") -> wallet_pb2.Wallet:
+        """Makes a wallet."""
+        request = pb.CreateWalletRequest(currency=currency, request_id=request_id)
+        made: wallet_pb2.Wallet = await self.stub.CreateWallet(request, metadata=self.metadata)
+        return made
+
+    async def wallets(self) -> list[wallet_pb2.Wallet]:
+        """All of them."""
+        answer = await self.stub.ListWallets(pb.ListWalletsRequest(), metadata=self.metadata)
+        return list(answer.wallets)
+
+    async def get(self, wallet_id: str) -> wallet_pb2.Wallet:
+        """One of them."""
+        found: wallet_pb2.Wallet = await self.stub.GetWallet(
+            pb.GetWalletRequest(id=wallet_id), metadata=self.metadata
+        )
+        return found
+
+    async def send(
+        self, wallet: wallet_pb2.Wallet, recipient: str, amount: int, request_id: str = "", **fields: str
+    ) -> transaction_pb2.Transaction:
+        """Sends money from a wallet."""
+        given = {"currency": wallet.currency, "wallet_id": wallet.id, **fields}
+        request = pb.SendMoneyRequest(recipient_id=recipient, amount=amount, request_id=request_id, **given)
+        sent: transaction_pb2.Transaction = await self.stub.SendMoney(request, metadata=self.metadata)
+        return sent
+
+
+@dataclass(frozen=True)
+class Payers:
+    """Makes people up. `internal` is payment as identity calls it, `settling` as commerce does."""
+
+    stub: PaymentServiceStub
+    internal: PaymentInternalServiceStub
+    settling: PaymentInternalServiceStub
+    minter: Minter
+    owner: asyncpg.Connection
+    database: Clone
+
+    async def rich(self, amount: int = 100_000, currency: str = "THB") -> tuple[Payer, wallet_pb2.Wallet]:
+        """A new person with so much in a wallet."""
+        one = self.new()
+        wallet = await one.wallet(currency)
+        if amount:
+            await fund(self.owner, wallet.id, amount)
+        return one, wallet
+
+    def new(self) -> Payer:
+        """A new person."""
+        user_id = str(uuid.uuid4())
+        return Payer(self.stub, user_id, self.minter.token(user_id))
+
+
+@asynccontextmanager
+async def payers(app: App, address: str, database: Clone, pki: Pki) -> AsyncIterator[Payers]:
+    """People of a payment that trusts a Minter."""
+    owner = await asyncpg.connect(database.owner_url)
+    async with (
+        channel_as("edge", address, "payment", pki) as edge,
+        channel_as("identity", address, "payment", pki) as identity,
+        channel_as("commerce", address, "payment", pki) as commerce,
+    ):
+        try:
+            yield Payers(
+                PaymentServiceStub(edge),
+                PaymentInternalServiceStub(identity),
+                PaymentInternalServiceStub(commerce),
+                Minter.of(app),
+                owner,
+                database,
+            )
+        finally:
+            await owner.close()
