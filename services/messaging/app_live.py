@@ -76,6 +76,7 @@ class Live:
         relay = base.relay(self._told, SUBJECTS, gather=_GATHER, ease=_EASE)
         if relay is not None:
             self.hub.noted = noting(self._told, relay.wake)
+            base.observed.append(self._told.observe)
         self._comings = Comings(self.hub, self._repository, limits, base.log)
         self._link.connect(self.hub)
         if bus is not None:

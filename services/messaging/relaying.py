@@ -10,6 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
+from services.mesh.metrics import Gauge
 from services.mesh.relay import Acks, Row
 from services.messaging import bus_events, repository_relay
 from services.messaging.publishing import LiveEvent
@@ -58,6 +59,11 @@ class LogSource:
             self._round_at = float("-inf")
         return True
 
+    async def observe(self) -> list[Gauge]:
+        """How much there is to be published; where this process does not publish, nothing."""
+        told = "Dialogs with events that are not published yet, as far as is known."
+        return [Gauge("sampan_relay_dialogs_behind", told, len(self._behind))]
+
     async def fetch(self, connection: asyncpg.Connection, most: int) -> tuple[Sequence[Row], bool]:
         """The next events of some dialogs."""
         now = time.monotonic()
@@ -76,8 +82,8 @@ class LogSource:
         for dialog, hint in some.items():
             if dialog not in untils:
                 self._drop(dialog, hint)
-        # What is left of these is known when they were published: it is looked at again.
-        return [bus_events.outgoing(row) for row in rows], bool(rows)
+        # What is left of these is known when they were published: they are looked at again.
+        return [bus_events.outgoing(row) for row in rows], bool(self._behind)
 
     async def mark(self, connection: asyncpg.Connection, rows: Sequence[Row], acks: Acks) -> None:
         """What was acknowledged is published, up to the first event that was not."""

@@ -254,7 +254,11 @@ async def test_metrics_tell_of_every_part_and_a_latency_points_to_its_trace(
         "messaging posting",
     }
     assert {"messaging", "presence"} <= {labels["service"] for labels, _, _ in chat["sampan_bus_connected"]}
-    assert set(chat) >= {"sampan_group_commit_queue", "sampan_consumer_pending"}
+    assert set(chat) >= {
+        "sampan_group_commit_queue",
+        "sampan_consumer_pending",
+        "sampan_relay_dialogs_behind",
+    }
     exemplars = [
         exemplar.labels["trace_id"]  # type: ignore[attr-defined]
         for labels, _, exemplar in found["sampan_call_seconds_bucket"]
