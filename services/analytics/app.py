@@ -24,7 +24,7 @@ async def build(
     settings = settings or AnalyticsSettings()
     base = Foundation("analytics", mesh, settings)
     service = StatisticsService(base.database)
-    base.consume(events.CONTEXT, events.BillEvents(service).handlers)
+    base.consume(events.CONTEXT, events.BillEvents(service).handlers, together=True)
     # In other processes, which need not be there.
     to_payment = Peer(mesh.peers.get("payment", ()), "payment", settings)
     to_identity = Peer(mesh.peers["identity"], "identity", settings)

@@ -13,22 +13,27 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.analytics.domain import Fact, Figures, Known, Totals
 
-_KEEP_FACT = text("""
-    INSERT INTO facts (user_id, version, transactions, amount, paid)
-    VALUES (:user_id, :version, :transactions, :amount, :paid) ON CONFLICT DO NOTHING
-""")
-# Nothing comes back for an event that a snapshot has brought.
-_ADD = text("""
-    INSERT INTO user_stats AS s (user_id, transactions, amount, paid, events)
-    VALUES (:user_id, :transactions, :amount, :paid, 1)
-    ON CONFLICT (user_id) DO UPDATE SET transactions = s.transactions + excluded.transactions,
-        amount = s.amount + excluded.amount, paid = s.paid + excluded.paid, events = s.events + 1
-    WHERE s.floor < :version
-    RETURNING s.events = 1 AND s.floor = 0 AS is_new
-""")
-_ADD_TO_TOTALS = text("""
-    UPDATE totals SET transactions = transactions + :transactions, amount = amount + :amount,
-        paid = paid + :paid, events = events + 1, users = users + :users
+# Whoever changes figures has this lock first, so that nobody waits for somebody who waits for them; what they
+# ask then sees all that was changed before.
+_LOCK = text("SELECT FROM totals FOR NO KEY UPDATE")
+# A fact that is there adds nothing, nor does one that a snapshot has brought.
+_FOLD = text("""
+    WITH fact AS (
+        INSERT INTO facts (user_id, version, transactions, amount, paid)
+        VALUES (:user_id, :version, :transactions, :amount, :paid) ON CONFLICT DO NOTHING
+        RETURNING user_id, version, transactions, amount, paid
+    ), added AS (
+        INSERT INTO user_stats AS s (user_id, transactions, amount, paid, events)
+        SELECT user_id, transactions, amount, paid, 1 FROM fact
+        ON CONFLICT (user_id) DO UPDATE SET transactions = s.transactions + excluded.transactions,
+            amount = s.amount + excluded.amount, paid = s.paid + excluded.paid, events = s.events + 1
+        WHERE s.floor < :version
+        RETURNING s.events = 1 AND s.floor = 0 AS is_new
+    )
+    UPDATE totals SET transactions = totals.transactions + fact.transactions,
+        amount = totals.amount + fact.amount, paid = totals.paid + fact.paid, events = totals.events + 1,
+        users = totals.users + added.is_new::int
+    FROM fact, added
 """)
 _TOTALS = text("SELECT transactions, amount, paid, events, users FROM totals")
 _OF_USER = text("SELECT transactions, amount, paid, events FROM user_stats WHERE user_id = :user_id")
@@ -48,7 +53,6 @@ _COLLECT = text("""
 """)
 # One statement takes as long as it takes: events wait meanwhile, and nothing else does.
 _PATIENCE = text("SET LOCAL statement_timeout = 0")
-_LOCK = text("LOCK TABLE user_stats IN EXCLUSIVE MODE")
 _CLEAR = text("DELETE FROM user_stats")
 # What payment said, and what events added that came after that.
 _FILL = text("""
@@ -80,12 +84,8 @@ _FINISH = text("UPDATE rebuilds SET done_for = :wanted_at")
 
 async def fold(connection: AsyncConnection, fact: Fact) -> None:
     """Adds what an event says, once, however often it comes."""
-    values = asdict(fact)
-    if (await connection.execute(_KEEP_FACT, values)).rowcount == 0:
-        return
-    added = (await connection.execute(_ADD, values)).one_or_none()
-    if added is not None:
-        await connection.execute(_ADD_TO_TOTALS, {**values, "users": int(added.is_new)})
+    await connection.execute(_LOCK)
+    await connection.execute(_FOLD, asdict(fact))
 
 
 async def totals(connection: AsyncConnection) -> Totals:
@@ -129,7 +129,7 @@ async def rebuild(connection: AsyncConnection, run: UUID, people: int, wanted_at
     False, and nothing done, when another rebuild has come to its end meanwhile.
     """
     await connection.execute(_PATIENCE)
-    # Who adds waits from here on. What has been added by then is seen by the statements that follow.
+    # Who adds waits from here on.
     await connection.execute(_LOCK)
     if await connection.scalar(_COLLECTED, {"run": run}) != people:
         return False

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -63,6 +63,9 @@ class Consumer:
 
     `handlers` maps subjects to what they do. Events are handled one after another in each process. Where the
     order matters, an effect compares versions: a second try or another process may come late.
+
+    With `together`, what waits is handled at once and has its effects in one transaction, in order; if any of
+    it fails, each is tried alone. For effects that lock rows in one order only, or none.
     """
 
     def __init__(
@@ -74,8 +77,11 @@ class Consumer:
         database: Database,
         mesh: MeshSettings,
         log: FilteringBoundLogger,
+        *,
+        together: bool = False,
     ) -> None:
         self._service = service
+        self._at_once = mesh.events_together if together else 1
         self._stream = stream_of(context)
         self._labels = (("stream", self._stream),)
         self._handlers = handlers
@@ -145,9 +151,9 @@ class Consumer:
         lost = asyncio.ensure_future(self._bus.another(epoch))
         try:
             while not lost.done():
-                message = await self._next(pulled, lost)
-                if message is not None:
-                    await self._to_the_end(self._handle(message))
+                messages = await self._next(pulled, lost)
+                if messages:
+                    await self._to_the_end(self._handle_all(messages))
         finally:
             lost.cancel()
             if self._bus.is_connected:
@@ -164,26 +170,24 @@ class Consumer:
             filter_subjects=sorted(self._handlers),
         )
 
-    async def _next(
-        self, pulled: JetStreamContext.PullSubscription, lost: asyncio.Future[None]
-    ) -> Msg | None:
-        """The next event; None when there is none for a while or the connection is another one."""
+    async def _next(self, pulled: JetStreamContext.PullSubscription, lost: asyncio.Future[None]) -> list[Msg]:
+        """The next events; none when there is none for a while or the connection is another one."""
         begun = asyncio.get_running_loop().time()
-        asked = asyncio.ensure_future(pulled.fetch(1, timeout=_PULL_SECONDS))
+        asked = asyncio.ensure_future(pulled.fetch(self._at_once, timeout=_PULL_SECONDS))
         try:
             await asyncio.wait((asked, lost), return_when=asyncio.FIRST_COMPLETED)
             if not asked.done():
-                return None
+                return []
             found: list[Msg] = asked.result()
         except nats.errors.TimeoutError:
             # Too soon: the consumer was removed, and nobody says so but in this way.
             if asyncio.get_running_loop().time() - begun < _PULL_SECONDS / 2:
                 raise
-            return None
+            return []
         finally:
             asked.cancel()
             await asyncio.gather(asked, return_exceptions=True)
-        return found[0] if found else None
+        return found
 
     async def _to_the_end(self, work: Awaitable[None]) -> None:
         """Lets work end, for a little, when this is cancelled meanwhile."""
@@ -194,6 +198,51 @@ class Consumer:
             await asyncio.wait((task,), timeout=_DRAIN_SECONDS)
             task.cancel()
             raise
+
+    async def _handle_all(self, messages: Sequence[Msg]) -> None:
+        """Handles what came at once: together what can be, if that goes well, and the rest one by one."""
+        async with self._in_hand(*messages):
+            plain = [message for message in messages if _is_plain(message)]
+            done = plain if len(plain) > 1 and await self._try_together(plain) else []
+            for message in messages:
+                if message not in done:
+                    await self._handle(message)
+
+    async def _try_together(self, messages: Sequence[Msg]) -> bool:
+        """Acknowledges them when all have their effects. False: none has, and each is to be tried alone."""
+        events = [event for event in map(received, messages) if event is not None]
+        try:
+            await self._apply_together(events)
+        except _AWAY as error:
+            self._log.warning("events.postponed", events=len(events), error=type(error).__name__)
+            for message in messages:
+                await message.nak(delay=self._wait(0))
+        except Exception as error:
+            # What it was is found out event by event.
+            self._log.info("events.apart", events=len(events), error=type(error).__name__)
+            return False
+        else:
+            for message in messages:
+                await message.ack()
+        return True
+
+    async def _apply_together(self, events: Sequence[Received]) -> None:
+        async with self._database.reading() as connection:
+            known = await inbox.recorded(connection, [event.id for event in events])
+        fresh = [event for event in events if event.id not in known]
+        if not fresh:
+            return
+        async with asyncio.timeout(self._mesh.event_handle_seconds):
+            effects = await _all(self._handlers[event.subject](event) for event in fresh)
+        async with self._database.transaction() as connection:
+            new = await inbox.record_all(connection, [event.id for event in fresh])
+            for event, effect in zip(fresh, effects, strict=True):
+                if event.id in new:
+                    # One that is there twice has its effect once.
+                    new.discard(event.id)
+                    await effect(connection)
+            await faults.point("consumer.after_effect")
+        await faults.point("consumer.after_commit")
 
     async def _handle(self, message: Msg) -> None:
         event = received(message)
@@ -214,19 +263,20 @@ class Consumer:
             await message.nak(delay=wait)
 
     @asynccontextmanager
-    async def _in_hand(self, message: Msg) -> AsyncIterator[None]:
-        """Keeps an event from being delivered again as long as this process lives and works on it."""
-        telling = asyncio.ensure_future(self._tell(message))
+    async def _in_hand(self, *messages: Msg) -> AsyncIterator[None]:
+        """Keeps events from being delivered again as long as this process lives and works on them."""
+        telling = asyncio.ensure_future(self._tell(messages))
         try:
             yield
         finally:
             telling.cancel()
 
-    async def _tell(self, message: Msg) -> None:
+    async def _tell(self, messages: Sequence[Msg]) -> None:
         while True:
             await asyncio.sleep(self._mesh.event_ack_seconds / 3)
-            with contextlib.suppress(*BUS_ERRORS):
-                await message.in_progress()
+            for message in messages:
+                with contextlib.suppress(*BUS_ERRORS):
+                    await message.in_progress()
 
     async def _try(self, event: Received, *, again: int) -> float | None:
         """Has an event its effect, or parks it: None. Otherwise the seconds after which to try once more."""
@@ -310,6 +360,23 @@ class Consumer:
     def _wait(self, failures: int) -> float:
         doubled = self._mesh.event_retry_first_seconds * 2.0 ** min(max(failures, 0), 20)
         return min(doubled, self._mesh.event_retry_ceiling_seconds)
+
+
+async def _all(learning: Iterable[Awaitable[Effect]]) -> list[Effect]:
+    """What all of them give, when all have ended; or else what the first one raised that failed."""
+    found = await asyncio.gather(*learning, return_exceptions=True)
+    effects = []
+    for one in found:
+        if isinstance(one, BaseException):
+            raise one
+        effects.append(one)
+    return effects
+
+
+def _is_plain(message: Msg) -> bool:
+    """Whether it may be handled together with others: readable, for the first time, in no kept trace."""
+    sampled = (message.headers or {}).get("traceparent", "").endswith("-01")
+    return not sampled and message.metadata.num_delivered == 1 and received(message) is not None
 
 
 def received(message: Msg) -> Received | None:

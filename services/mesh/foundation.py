@@ -124,11 +124,13 @@ class Foundation:
         self.background.append(relay.run)
         return relay
 
-    def consume(self, context: str, handlers: Mapping[str, Handler]) -> None:
-        """Has another context's events handled. Without a bus there are none."""
+    def consume(self, context: str, handlers: Mapping[str, Handler], *, together: bool = False) -> None:
+        """Has another context's events handled; `together`: several at once. Without a bus there are none."""
         bus = self._connected()
         if bus is not None:
-            consumer = Consumer(self._name, context, handlers, bus, self.database, self._mesh, self.log)
+            consumer = Consumer(
+                self._name, context, handlers, bus, self.database, self._mesh, self.log, together=together
+            )
             self.background += [consumer.run, consumer.replay, consumer.purge]
             self.observed.append(consumer.observe)
 

@@ -108,6 +108,22 @@ async def is_recorded(connection: AsyncConnection, event_id: UUID) -> bool:
     return found is not None
 
 
+async def recorded(connection: AsyncConnection, event_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of some events that have had their effect."""
+    found = await connection.scalars(sa.select(_inbox.c.event_id).where(_inbox.c.event_id.in_(event_ids)))
+    return set(found)
+
+
+async def record_all(connection: AsyncConnection, event_ids: Sequence[UUID]) -> set[UUID]:
+    """Writes that events have their effects, as `record`; those that have not had them before."""
+    # In one order everywhere, so that processes which record the same do not wait for each other.
+    rows = [{"event_id": one} for one in sorted(set(event_ids))]
+    added = insert(_inbox).values(rows).on_conflict_do_nothing().returning(_inbox.c.event_id)
+    found = await connection.scalars(added)
+    await connection.execute(sa.delete(_troubled).where(_troubled.c.event_id.in_(event_ids)))
+    return set(found)
+
+
 async def record(connection: AsyncConnection, event_id: UUID) -> bool:
     """Writes that an event has its effect, in the transaction of that. False when it has had it before."""
     done = await connection.execute(insert(_inbox).values(event_id=event_id).on_conflict_do_nothing())

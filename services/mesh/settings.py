@@ -59,6 +59,8 @@ class MeshSettings(BaseSettings):
     event_ack_seconds: float = Field(default=3.0, ge=1, le=300)
     # A handler may take this long to learn what an event means; then it has failed.
     event_handle_seconds: float = Field(default=8.0, gt=0, le=300)
+    # Events that a consumer which takes several together takes at once, at most.
+    events_together: int = Field(default=64, ge=1, le=500)
     # Tries before an event is parked, and the waits between them, which double up to the ceiling.
     event_tries: int = Field(default=5, ge=1, le=100)
     event_retry_first_seconds: float = Field(default=0.5, gt=0)

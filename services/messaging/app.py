@@ -57,7 +57,8 @@ async def build(
     )
     notices = NoticeService(base.database, parts.publisher, messages)
     base.consume(workspace_events.CONTEXT, workspace_events.WorkspaceEvents(parts.publisher).handlers)
-    base.consume(payment_events.CONTEXT, payment_events.PaymentEvents(notices).handlers)
+    # Its effect is in the log already, written by group commit.
+    base.consume(payment_events.CONTEXT, payment_events.PaymentEvents(notices).handlers, together=True)
     return App(
         name="messaging",
         settings=settings,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.mesh.database import Database
+from services.mesh.group_read import GroupRead
 from services.mesh.idempotency import Idempotency, Key
 from services.mesh.ids import uuid7
 from services.messaging import dialogs, events, log, repository
-from services.messaging.domain import PAYMENT, Draft, Kind, MessageId, Paid, Role
+from services.messaging.domain import PAYMENT, Draft, Kind, MessageId, Paid, Role, direct_key
 from services.messaging.errors import DialogFull, DialogKind
 from services.messaging.members import put_in, take_out
 from services.messaging.messages import MessageService
@@ -188,18 +189,15 @@ class NoticeService:
         self._database = database
         self._publisher = publisher
         self._messages = messages
+        self._direct = GroupRead(self._find)
 
     async def post(self, notice: Notice) -> MessageId:
         """Writes a notice into the direct dialog of two people, which is made when there is none.
 
         Raises ClientMessageIdReused, Overloaded or OutcomeUnknown.
         """
-        new = dialogs.NewDialog(Kind.DIRECT, notice.sender_id, (notice.recipient_id,))
-        async with self._database.transaction("post_notice") as connection:
-            dialog_id, live = await dialogs.found_direct(connection, new, uuid7())
-        if live:
-            self._publisher.joined(dialog_id, new.people)
-            self._publisher.events(live)
+        key = direct_key(notice.sender_id, notice.recipient_id)
+        dialog_id = await self._direct.get(key) or await self._begin(notice)
         posted = await self._messages.send(
             Draft(
                 dialog_id=dialog_id,
@@ -212,6 +210,20 @@ class NoticeService:
             )
         )
         return MessageId(dialog_id, posted.seq)
+
+    async def _begin(self, notice: Notice) -> UUID:
+        """Their dialog, which was not there just now."""
+        new = dialogs.NewDialog(Kind.DIRECT, notice.sender_id, (notice.recipient_id,))
+        async with self._database.transaction("post_notice") as connection:
+            dialog_id, live = await dialogs.found_direct(connection, new, uuid7())
+        if live:
+            self._publisher.joined(dialog_id, new.people)
+            self._publisher.events(live)
+        return dialog_id
+
+    async def _find(self, keys: Sequence[bytes]) -> Mapping[bytes, UUID]:
+        async with self._database.reading() as connection:
+            return await repository.direct_dialogs(connection, keys)
 
 
 def _require_channel(kind: int) -> None:

@@ -43,6 +43,7 @@ _INSERT = text("""
     ON CONFLICT DO NOTHING
 """)
 _DIRECT = text("SELECT id FROM dialogs WHERE direct_key = :key")
+_DIRECTS = text("SELECT direct_key, id FROM dialogs WHERE direct_key = ANY (CAST(:keys AS bytea[]))")
 _ADVANCE = text("""
     UPDATE dialogs SET seq = seq + :events, member_count = member_count + :members,
         active_at = greatest(active_at, clock_timestamp())
@@ -164,6 +165,12 @@ async def direct_dialog(connection: AsyncConnection, key: bytes) -> UUID | None:
     """The direct dialog of two people, or None."""
     found: UUID | None = await connection.scalar(_DIRECT, {"key": key})
     return found
+
+
+async def direct_dialogs(connection: AsyncConnection, keys: Sequence[bytes]) -> dict[bytes, UUID]:
+    """The direct dialogs that there are of some."""
+    found = await connection.execute(_DIRECTS, {"keys": list(keys)})
+    return {row.direct_key: row.id for row in found}
 
 
 async def advance(

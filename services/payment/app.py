@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from services.mesh.app import App
 from services.mesh.channels import Peer
 from services.mesh.clock import Clock, system_clock
@@ -17,15 +19,21 @@ from services.payment.bills import BillService
 from services.payment.domain import Draft, Posted
 from services.payment.events import Events
 from services.payment.events_bills import BillEvents
+from services.payment.holds import HoldService, HoldSweeper
 from services.payment.keys import RequestKeys
 from services.payment.ledger import Ledger, LedgerStore
 from services.payment.notes import Notes
+from services.payment.reading import ReadingService
+from services.payment.refunds import RefundService
 from services.payment.sends import SendService, TransferService
 from services.payment.service import WalletService
 from services.payment.servicer import PaymentServicer
 from services.payment.servicer_bills import BillMethods, BillTotalsMethods
+from services.payment.servicer_holds import HoldMethods
 from services.payment.servicer_internal import PaymentInternalServicer
 from services.payment.servicer_parts import Parts
+from services.payment.servicer_reading import ReadingMethods
+from services.payment.servicer_wallets import WalletMethods
 from services.payment.settings import PaymentSettings
 
 # Seconds that transfers which wait get to be posted, when the service stops.
@@ -74,6 +82,12 @@ async def build(
         currency=settings.bills_currency,
         cap=settings.bills_cap,
     )
+    page_key = base.vault.derive("page-tokens")
+    reading = ReadingService(base.database, notes, page_key, statement_lines=settings.statement_lines)
+    life = timedelta(seconds=settings.hold_seconds)
+    holds = HoldService(base.database, idempotency, wallets, ledger, page_key, life=life)
+    refunds = RefundService(base.database, idempotency, ledger)
+    sweeper = HoldSweeper(holds, base.log, interval=settings.hold_sweep_seconds)
 
     async def close() -> None:
         await posting.close(_GRACE)
@@ -85,8 +99,11 @@ async def build(
         name="payment",
         settings=settings,
         servicers={
-            "sampan.payment.v1.PaymentService": Parts(
-                PaymentServicer(wallets, sends, idempotency), BillMethods(bills, idempotency)
+            "sampan.payment.v1.PaymentService": PaymentServicer(
+                WalletMethods(wallets, sends, idempotency),
+                ReadingMethods(reading),
+                HoldMethods(holds, refunds, reading, idempotency),
+                BillMethods(bills, idempotency),
             ),
             "sampan.payment.v1.PaymentInternalService": Parts(
                 PaymentInternalServicer(wallets, transfers, idempotency, window=settings.stream_window),
@@ -95,7 +112,7 @@ async def build(
         },
         keys=identity,
         revocations=identity.revocations,
-        background=base.background,
+        background=(*base.background, sweeper.run),
         observed=base.observed,
         closers=(close,),
     )

@@ -83,6 +83,55 @@ class Transaction:
     created_at: datetime
     description: str = ""
     refers_to: UUID | None = None
+    refunded: int = 0
+    audit: tuple[AuditEntry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """Something that happened with a transaction, or with what it was made for."""
+
+    event: str
+    actor: str
+    amount: int | None
+    transaction_id: UUID | None
+    created_at: datetime
+
+
+class HoldStatus(StrEnum):
+    """Where a hold is on its way. Only a pending one holds anything."""
+
+    PENDING = "pending"
+    CAPTURED = "captured"
+    VOIDED = "voided"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Money of a wallet that is reserved for somebody."""
+
+    id: UUID
+    account_id: UUID
+    payee_account: UUID
+    sender: UUID
+    recipient: UUID
+    amount: int
+    captured: int
+    currency: str
+    status: HoldStatus
+    expires_at: datetime
+    created_at: datetime
+    closed_at: datetime | None
+
+    @property
+    def remaining(self) -> int:
+        """What is reserved yet."""
+        return self.amount - self.captured if self.status is HoldStatus.PENDING else 0
+
+    def concerns(self, person: UUID) -> bool:
+        """Whether somebody pays by it or is paid."""
+        return person in {self.sender, self.recipient}
 
 
 @dataclass(frozen=True, slots=True)

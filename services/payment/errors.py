@@ -62,6 +62,54 @@ class AccountSuspended(PermissionDenied):
     detail = "nothing can be paid from this account now"
 
 
+class TransactionNotFound(NotFound):
+    reason = "TRANSACTION_NOT_FOUND"
+    domain = DOMAIN
+    detail = "there is no such transaction"
+
+
+class NotRefundable(FailedPrecondition):
+    reason = "NOT_REFUNDABLE"
+    domain = DOMAIN
+    detail = "this cannot be refunded"
+
+
+class RefundExceeded(FailedPrecondition):
+    reason = "REFUND_EXCEEDED"
+    domain = DOMAIN
+    detail = "the refund is more than what is left of the payment"
+
+
+class StatementTooLong(FailedPrecondition):
+    reason = "STATEMENT_TOO_LONG"
+    domain = DOMAIN
+    detail = "the statement would be too long: ask for a shorter time"
+
+
+class HoldNotFound(NotFound):
+    reason = "HOLD_NOT_FOUND"
+    domain = DOMAIN
+    detail = "there is no such hold"
+
+
+class HoldClosed(FailedPrecondition):
+    reason = "HOLD_CLOSED"
+    domain = DOMAIN
+    detail = "the hold is closed"
+
+
+class HoldExpired(FailedPrecondition):
+    reason = "HOLD_EXPIRED"
+    domain = DOMAIN
+    detail = "the hold has expired"
+
+
+class CaptureExceeded(FailedPrecondition):
+    reason = "CAPTURE_EXCEEDED"
+    domain = DOMAIN
+    detail = "the capture is more than what is held"
+
+
 class BillNotFound(NotFound):
     reason = "BILL_NOT_FOUND"
     domain = DOMAIN

@@ -15,7 +15,10 @@ from services.payment.models import accounts, person_keys, standings
 WALLET = "wallet"
 
 _today = func.date(func.timezone(accounts.c.time_zone, func.now()))
-_wallets = select(accounts, (accounts.c.day == _today).label("is_today")).where(accounts.c.kind == WALLET)
+# With `is_today`: whether what was spent was spent on the present day of the wallet.
+wallets_shown = select(accounts, (accounts.c.day == _today).label("is_today")).where(
+    accounts.c.kind == WALLET
+)
 
 
 async def insert_wallet(
@@ -48,13 +51,13 @@ async def insert_wallet(
 
 async def wallets_of(connection: AsyncConnection, owner: UUID) -> Sequence[Row[Any]]:
     """A person's wallets, in the order of their making."""
-    found = _wallets.where(accounts.c.owner == owner).order_by(accounts.c.id)
+    found = wallets_shown.where(accounts.c.owner == owner).order_by(accounts.c.id)
     return (await connection.execute(found)).all()
 
 
 async def wallet_of(connection: AsyncConnection, owner: UUID, wallet_id: UUID) -> Row[Any] | None:
     """One of a person's wallets."""
-    found = _wallets.where(accounts.c.owner == owner, accounts.c.id == wallet_id)
+    found = wallets_shown.where(accounts.c.owner == owner, accounts.c.id == wallet_id)
     return (await connection.execute(found)).one_or_none()
 
 

@@ -47,17 +47,17 @@ class WalletService:
                 fresh = self._person_keys.new(owner)
                 await repository.keep_person_key(connection, owner, fresh.wrapped)
                 await self._idempotency.keep(connection, key, wallet_id.bytes)
-            return self._shown(await repository.wallet_of(connection, owner, wallet_id))
+            return self.shown(await repository.wallet_of(connection, owner, wallet_id))
 
     async def list(self, owner: UUID) -> list[Wallet]:
         """A person's wallets, in the order of their making."""
         async with self._database.reading() as connection:
-            return [self._shown(row) for row in await repository.wallets_of(connection, owner)]
+            return [self.shown(row) for row in await repository.wallets_of(connection, owner)]
 
     async def get(self, owner: UUID, wallet_id: UUID) -> Wallet:
         """One of a person's wallets. Raises WalletNotFound."""
         async with self._database.reading() as connection:
-            return self._shown(await repository.wallet_of(connection, owner, wallet_id))
+            return self.shown(await repository.wallet_of(connection, owner, wallet_id))
 
     async def set_standing(
         self, user_id: UUID, kyc_tier: int, version: int, *, suspended: bool, key: Key | None = None
@@ -70,7 +70,8 @@ class WalletService:
             if known is None or known.version < version:
                 await repository.set_standing(connection, user_id, kyc_tier, version, suspended=suspended)
 
-    def _shown(self, row: Row[Any] | None) -> Wallet:
+    def shown(self, row: Row[Any] | None) -> Wallet:
+        """A wallet of its row. Raises WalletNotFound."""
         if row is None:
             raise WalletNotFound
         return Wallet(

@@ -38,6 +38,11 @@ class PaymentSettings(DatabaseSettings):
     posting_pool: int = Field(default=2, ge=1, le=16)
     posting_batch: int = Field(default=256, ge=1, le=1000)
     posting_queue: int = Field(default=8192, ge=1)
+    # Lines of a statement, at most.
+    statement_lines: int = Field(default=10_000, ge=1, le=10_000)
+    # Seconds after which a hold expires when nobody says otherwise; how often to look for those that have.
+    hold_seconds: int = Field(default=604_800, ge=1, le=2_592_000)
+    hold_sweep_seconds: float = Field(default=1.0, gt=0, le=60)
     # Transfers of one StreamTransfers call that are under way at once.
     stream_window: int = Field(default=1000, ge=1, le=8192)
     # Currency of all bills; what it is changed to counts for new ones, so set it before there are any.

@@ -15,6 +15,7 @@ from services.stack.commands import (
     keeping,
     lifecycle,
     measuring,
+    money,
     people,
     seeding,
     serving,
@@ -63,6 +64,7 @@ app.add_typer(events.events, name="events")
 app.add_typer(people.admin, name="admin")
 app.add_typer(statistics.analytics, name="analytics")
 app.add_typer(people.identity, name="identity")
+app.add_typer(money.payment, name="payment")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ COMMANDS = (
     "infra logs",
     "infra up",
     "metrics",
+    "payment reconcile",
     "migrate create",
     "migrate down-1",
     "migrate up-1",

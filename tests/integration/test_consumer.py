@@ -12,6 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 import sqlalchemy as sa
+from nats.js.errors import NotFoundError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sampan.identity.v1 import events_pb2
@@ -35,6 +36,10 @@ QUICK = MeshSettings(
     event_retry_first_seconds=0.02,
     event_retry_ceiling_seconds=0.1,
 )
+
+
+# One after another, and several at once.
+BOTH = pytest.mark.parametrize("setting", [False, True], ids=["alone", "together"], indirect=True)
 
 
 @dataclass
@@ -93,6 +98,15 @@ class Setting:
             found = await inbox.parked(connection, 100)
         return [(one.event.id, one.error, one.tries) for one in found]
 
+    async def published(self) -> int:
+        """Events that the bus has."""
+        async with self.server.client(ADMIN) as admin:
+            try:
+                info = await admin.jetstream().stream_info("SAMPAN_IDENTITY")
+            except NotFoundError:
+                return 0
+        return int(info.state.messages)
+
     async def waiting(self) -> int:
         """Events that are not acknowledged yet."""
         async with self.server.client(ADMIN) as admin:
@@ -107,8 +121,9 @@ class Setting:
 
 @pytest.fixture
 async def setting(
-    identity_database: Clone, notification_database: Clone, tmp_path: Path
+    request: pytest.FixtureRequest, identity_database: Clone, notification_database: Clone, tmp_path: Path
 ) -> AsyncIterator[Setting]:
+    together = getattr(request, "param", False)
     owner = await asyncpg.connect(notification_database.owner_url)
     await owner.execute(
         "DROP TABLE IF EXISTS effects; TRUNCATE inbox, inbox_troubled;"
@@ -128,7 +143,10 @@ async def setting(
         on_bus(server, "notification") as bus,
         relaying(identity_database, publishing, QUICK) as relay,
     ):
-        consumer = Consumer("notification", "identity", {SUBJECT: handling.handle}, bus, database, QUICK, log)
+        handlers = {SUBJECT: handling.handle}
+        consumer = Consumer(
+            "notification", "identity", handlers, bus, database, QUICK, log, together=together
+        )
         yield Setting(Outbox(relay.wake), identity, handling, database, owner, server, consumer)
     await owner.execute("DROP TABLE effects")
     await owner.close()
@@ -136,6 +154,7 @@ async def setting(
     await database.close()
 
 
+@BOTH
 async def test_events_have_their_effects_in_order(setting: Setting) -> None:
     ids = await setting.publish(*(uuid.uuid4() for _ in range(50)))
     async with setting.consuming():
@@ -146,6 +165,7 @@ async def test_events_have_their_effects_in_order(setting: Setting) -> None:
     assert setting.handling.tried == ids + more
 
 
+@BOTH
 @pytest.mark.parametrize("point", ["consumer.after_effect", "consumer.after_commit"])
 async def test_a_failure_around_the_commit_leaves_one_effect(
     setting: Setting, point: str, tmp_path: Path
@@ -162,6 +182,7 @@ async def test_a_failure_around_the_commit_leaves_one_effect(
     assert await setting.parked() == []
 
 
+@BOTH
 async def test_a_consumer_that_stops_before_it_acknowledges_leaves_one_effect(
     setting: Setting, tmp_path: Path
 ) -> None:
@@ -175,6 +196,7 @@ async def test_a_consumer_that_stops_before_it_acknowledges_leaves_one_effect(
     assert setting.handling.tried == ids
 
 
+@BOTH
 async def test_an_event_that_is_worked_on_for_long_is_not_delivered_again(setting: Setting) -> None:
     setting.handling.go_on.clear()
     async with setting.consuming():
@@ -193,6 +215,7 @@ async def test_an_event_that_is_worked_on_for_long_is_not_delivered_again(settin
     assert setting.handling.tried == [slow]
 
 
+@BOTH
 async def test_an_event_in_the_hand_of_a_consumer_that_died_comes_again_soon(setting: Setting) -> None:
     setting.handling.go_on.clear()
     async with setting.consuming():
@@ -235,6 +258,7 @@ async def test_what_always_fails_is_parked_and_others_pass_it_by(setting: Settin
         await until(setting.parked, [], within=5)
 
 
+@BOTH
 async def test_while_something_is_away_no_try_counts(setting: Setting) -> None:
     setting.handling.away = True
     async with setting.consuming():
@@ -249,6 +273,7 @@ async def test_while_something_is_away_no_try_counts(setting: Setting) -> None:
         await until(setting.effects, [one], within=15)
 
 
+@BOTH
 async def test_a_store_that_was_lost_is_filled_again_and_nothing_has_its_effect_twice(
     setting: Setting,
 ) -> None:
@@ -265,6 +290,7 @@ async def test_a_store_that_was_lost_is_filled_again_and_nothing_has_its_effect_
     assert await setting.effects() == ids + more
 
 
+@BOTH
 async def test_an_event_that_is_none_of_ours_is_left_out(setting: Setting) -> None:
     async with setting.server.client("identity") as client, setting.consuming():
         before = await setting.publish(uuid.uuid4())
@@ -273,6 +299,42 @@ async def test_an_event_that_is_none_of_ours_is_left_out(setting: Setting) -> No
         after = await setting.publish(uuid.uuid4())
         await until(setting.effects, before + after, within=15)
         await until(setting.waiting, 0, within=5)
+
+
+@pytest.mark.parametrize("setting", [True], indirect=True)
+async def test_what_always_fails_is_parked_and_what_came_with_it_is_not(setting: Setting) -> None:
+    poison = uuid.uuid4()
+    setting.handling.poisonous.add(poison)
+    good = await setting.publish(*(uuid.uuid4() for _ in range(20)))
+    (bad,) = await setting.publish(poison)
+    good += await setting.publish(*(uuid.uuid4() for _ in range(20)))
+    async with setting.consuming():
+
+        async def have_effects() -> bool:
+            return sorted(await setting.effects()) == sorted(good)
+
+        await until(have_effects, True, within=15)
+        await until(setting.parked, [(bad, "LookupError", QUICK.event_tries)], within=15)
+        await until(setting.waiting, 0, within=5)
+    assert sorted(await setting.effects()) == sorted(good)
+
+
+@pytest.mark.parametrize("setting", [True], indirect=True)
+async def test_events_that_wait_have_their_effects_together_and_each_once(setting: Setting) -> None:
+    ids = await setting.publish(*(uuid.uuid4() for _ in range(200)))
+    await until(setting.published, 200, within=15)
+    # The same once more, under the same ids, among others that are new.
+    async with setting.server.client("identity") as client:
+        for one in ids[:50]:
+            headers = {"ce-id": str(one), "ce-subject": str(one), "ce-aggregateversion": "1"}
+            await client.jetstream().publish(SUBJECT, b"", headers=headers)
+    more = await setting.publish(uuid.uuid4())
+    async with setting.consuming():
+        await until(setting.effects, ids + more, within=15)
+        await until(setting.waiting, 0, within=15)
+    assert await setting.effects() == ids + more
+    transactions = await setting.owner.fetchval("SELECT count(DISTINCT xmin::text) FROM effects")
+    assert transactions <= 201 / QUICK.events_together + 2
 
 
 async def test_ids_are_forgotten_by_age(setting: Setting) -> None:

@@ -14,6 +14,9 @@ from tests.support.mutation import Mutation, World, sender
 STANDINGS = "(SELECT count(*) FROM standings)"
 WALLETS = "(SELECT count(*) FROM accounts WHERE kind = 'wallet')"
 SENT = "(SELECT sum(amount) FROM transfers WHERE kind = 'send')"
+REFUNDED = "(SELECT sum(amount) FROM transfers WHERE kind = 'refund')"
+CAPTURED = "(SELECT sum(amount) FROM transfers WHERE kind = 'capture')"
+HELD = "(SELECT sum(held) FROM accounts)"
 TRANSFERS = "(SELECT count(*) FROM transfers WHERE kind = 'send')"
 
 
@@ -21,6 +24,10 @@ TRANSFERS = "(SELECT count(*) FROM transfers WHERE kind = 'send')"
 class _Person:
     user_id: str
     token: str
+
+    @property
+    def metadata(self) -> list[tuple[str, str]]:
+        return [("authorization", f"Bearer {self.token}")]
 
 
 async def create_wallet(world: World) -> Mutation:
@@ -61,12 +68,90 @@ async def send_money(world: World) -> Mutation:
     )
 
 
+async def create_refund(world: World) -> Mutation:
+    method = world.payment.CreateRefund
+    me, you = [await _paid(world) for _ in range(2)]
+
+    def request(transaction_id: str, amount: int) -> pb.CreateRefundRequest:
+        return pb.CreateRefundRequest(transaction_id=transaction_id, amount=amount)
+
+    return Mutation(
+        sender(method, request(me[1], 2), me[0].token),
+        world.payment_owner,
+        {REFUNDED: 2},
+        sender(method, request(me[1], 3), me[0].token),
+        sender(method, request(you[1], 2), you[0].token),
+    )
+
+
+async def _paid(world: World) -> tuple[_Person, str]:
+    """Somebody who was paid, and by which transaction."""
+    (payer, wallet), (payee, _) = [await _rich(world) for _ in range(2)]
+    request = pb.SendMoneyRequest(wallet_id=wallet, recipient_id=payee.user_id, amount=100, currency="THB")
+    sent = await world.payment.SendMoney(request, metadata=payer.metadata)
+    return payee, sent.id
+
+
+async def create_hold(world: World) -> Mutation:
+    method = world.payment.CreateHold
+    (me, mine), (you, yours), (payee, _) = [await _rich(world) for _ in range(3)]
+
+    def request(wallet: str, amount: int) -> pb.CreateHoldRequest:
+        return pb.CreateHoldRequest(
+            wallet_id=wallet, recipient_id=payee.user_id, amount=amount, currency="THB"
+        )
+
+    return Mutation(
+        sender(method, request(mine, 5), me.token),
+        world.payment_owner,
+        {HELD: 5},
+        sender(method, request(mine, 6), me.token),
+        sender(method, request(yours, 5), you.token),
+    )
+
+
+async def capture_hold(world: World) -> Mutation:
+    method = world.payment.CaptureHold
+    me, you = [await _held(world) for _ in range(2)]
+
+    def request(hold_id: str, amount: int) -> pb.CaptureHoldRequest:
+        return pb.CaptureHoldRequest(hold_id=hold_id, amount=amount)
+
+    return Mutation(
+        sender(method, request(me[1], 5), me[0].token),
+        world.payment_owner,
+        {HELD: -5, CAPTURED: 5},
+        sender(method, request(me[1], 6), me[0].token),
+        sender(method, request(you[1], 5), you[0].token),
+    )
+
+
+async def void_hold(world: World) -> Mutation:
+    method = world.payment.VoidHold
+    me, you = [await _held(world) for _ in range(2)]
+    return Mutation(
+        sender(method, pb.VoidHoldRequest(hold_id=me[1]), me[0].token),
+        world.payment_owner,
+        {HELD: -100},
+        sender(method, pb.VoidHoldRequest(hold_id=you[1]), me[0].token),
+        sender(method, pb.VoidHoldRequest(hold_id=you[1]), you[0].token),
+    )
+
+
+async def _held(world: World) -> tuple[_Person, str]:
+    """Somebody for whom money is held, and the hold."""
+    (payer, wallet), (payee, _) = [await _rich(world) for _ in range(2)]
+    request = pb.CreateHoldRequest(wallet_id=wallet, recipient_id=payee.user_id, amount=100, currency="THB")
+    made = await world.payment.CreateHold(request, metadata=payer.metadata)
+    return payee, made.id
+
+
 async def _rich(world: World) -> tuple[_Person, str]:
     """Somebody with money, and their wallet."""
     user_id = str(uuid.uuid4())
     person = _Person(user_id, world.minter.token(user_id))
     wallet = await world.payment.CreateWallet(
-        pb.CreateWalletRequest(currency="THB"), metadata=[("authorization", f"Bearer {person.token}")]
+        pb.CreateWalletRequest(currency="THB"), metadata=person.metadata
     )
     await fund(world.payment_owner, wallet.id, 1_000)
     return person, wallet.id
@@ -75,5 +160,9 @@ async def _rich(world: World) -> tuple[_Person, str]:
 PAYMENT: dict[str, Callable[[World], Awaitable[Mutation]]] = {
     "PaymentService/CreateWallet": create_wallet,
     "PaymentService/SendMoney": send_money,
+    "PaymentService/CreateRefund": create_refund,
+    "PaymentService/CreateHold": create_hold,
+    "PaymentService/CaptureHold": capture_hold,
+    "PaymentService/VoidHold": void_hold,
     "PaymentInternalService/SetStanding": set_standing,
 }

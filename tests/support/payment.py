@@ -6,11 +6,13 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
+from google.protobuf.message import Message
 
+from sampan.payment.v1 import hold_pb2, transaction_pb2, wallet_pb2
 from sampan.payment.v1 import payment_service_pb2 as pb
-from sampan.payment.v1 import transaction_pb2, wallet_pb2
 from sampan.payment.v1.payment_internal_service_pb2_grpc import PaymentInternalServiceStub
 from sampan.payment.v1.payment_service_pb2_grpc import PaymentServiceStub
 from services.mesh.app import App
@@ -59,6 +61,52 @@ class Payer:
         request = pb.SendMoneyRequest(recipient_id=recipient, amount=amount, request_id=request_id, **given)
         sent: transaction_pb2.Transaction = await self.stub.SendMoney(request, metadata=self.metadata)
         return sent
+
+    async def ask(self, method: str, request: Message) -> Any:
+        """Calls a method as this person."""
+        return await getattr(self.stub, method)(request, metadata=self.metadata)
+
+    async def hold(
+        self, wallet: wallet_pb2.Wallet, recipient: str, amount: int, **fields: Any
+    ) -> hold_pb2.Hold:
+        """Reserves money of a wallet."""
+        given = {"currency": wallet.currency, "wallet_id": wallet.id, **fields}
+        request = pb.CreateHoldRequest(recipient_id=recipient, amount=amount, **given)
+        made: hold_pb2.Hold = await self.ask("CreateHold", request)
+        return made
+
+    async def capture(self, hold_id: str, amount: int = 0, **fields: Any) -> pb.CaptureHoldResponse:
+        """Pays what is held, or a part."""
+        request = pb.CaptureHoldRequest(hold_id=hold_id, amount=amount, **fields)
+        done: pb.CaptureHoldResponse = await self.ask("CaptureHold", request)
+        return done
+
+    async def void(self, hold_id: str) -> hold_pb2.Hold:
+        """Lets go of what is held."""
+        done: pb.VoidHoldResponse = await self.ask("VoidHold", pb.VoidHoldRequest(hold_id=hold_id))
+        return done.hold
+
+    async def refund(
+        self, transaction_id: str, amount: int = 0, **fields: Any
+    ) -> transaction_pb2.Transaction:
+        """Gives back what was paid, or a part."""
+        request = pb.CreateRefundRequest(transaction_id=transaction_id, amount=amount, **fields)
+        made: transaction_pb2.Transaction = await self.ask("CreateRefund", request)
+        return made
+
+    async def transaction(self, transaction_id: str) -> transaction_pb2.Transaction:
+        """One, with its audit trail."""
+        found: transaction_pb2.Transaction = await self.ask(
+            "GetTransaction", pb.GetTransactionRequest(id=transaction_id)
+        )
+        return found
+
+    async def transactions(self, **fields: Any) -> pb.ListTransactionsResponse:
+        """A page of them."""
+        page: pb.ListTransactionsResponse = await self.ask(
+            "ListTransactions", pb.ListTransactionsRequest(**fields)
+        )
+        return page
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from services.stack.bench.wire import STAMP, Target, grpc_headers, grpc_message,
 from services.stack.envoy_part import HEALTH, PORT, Edge, edge_settings
 from services.stack.errors import StackError
 from services.stack.home import READY, Home, State
-from services.stack.pki import OPERATOR, Pki, dns_name
+from services.stack.pki import OPERATOR, Identity, Pki, dns_name
 from services.stack.ports import LOOPBACK
 
 # As high as it goes: limits are not what is measured.
@@ -39,6 +39,7 @@ SCALE = {
     "SAMPAN_RATE_LIMIT_SCALE": "1000000",
     "SAMPAN_MESSAGING_USER_STREAMS": "10000",
     "SAMPAN_MESSAGING_FRAMES_PER_SECOND": "1000000",
+    "SAMPAN_PAYMENT_DAILY_LIMITS": '{"THB": [1000000000000, 1000000000000, 1000000000000, 1000000000000]}',
 }
 START_TIMEOUT = 30.0
 # One for each connection of the loader.
@@ -88,10 +89,10 @@ class Rig:
             self.meter.add(name, running.pid)
         return self.meter.names
 
-    def channel(self, service: str) -> grpc.aio.Channel:
-        """Straight to a service of the stack, over mTLS as the operator."""
-        operator = self._pki.identity(OPERATOR)
-        credentials = channel_credentials(operator.certificate, operator.key, operator.ca)
+    def channel(self, service: str, caller: str = OPERATOR) -> grpc.aio.Channel:
+        """Straight to a service of the stack, over mTLS as the operator or another service."""
+        own = self._identity(caller)
+        credentials = channel_credentials(own.certificate, own.key, own.ca)
         options = (("grpc.ssl_target_name_override", dns_name(service)),)
         return grpc.aio.secure_channel(self.service_address(service), credentials, options)
 
@@ -146,10 +147,17 @@ class Rig:
         return self.mesh_target("chain_echo", "probe", address, ECHO_PATH, echo_message())
 
     def mesh_target(
-        self, name: str, service: str, address: str, path: str, message: bytes, people: People | None = None
+        self,
+        name: str,
+        service: str,
+        address: str,
+        path: str,
+        message: bytes,
+        people: People | None = None,
+        caller: str = OPERATOR,
     ) -> Target:
-        """A call straight to a service, over mTLS as the operator, in people's names."""
-        operator = self._pki.identity(OPERATOR)
+        """A call straight to a service, over mTLS as the operator or another service, in people's names."""
+        own = self._identity(caller)
         host, _, port = address.rpartition(":")
         return Target(
             name=name,
@@ -158,11 +166,20 @@ class Rig:
             headers=grpc_headers("https", dns_name(service), path),
             body=message,
             tokens=(people or self.people).tokens,
-            ca=str(operator.ca),
-            certificate=str(operator.certificate),
-            key=str(operator.key),
+            ca=str(own.ca),
+            certificate=str(own.certificate),
+            key=str(own.key),
             server_name=dns_name(service),
         )
+
+    def _identity(self, caller: str) -> Identity:
+        """A certificate of the stack's authority, made if there is none yet."""
+        self._pki.ensure((caller,))
+        return self._pki.identity(caller)
+
+    def superuser(self) -> str:
+        """The stack's PostgreSQL, as its superuser."""
+        return addresses_of(self._home, self.state, self._environment).superuser()
 
     def service_address(self, service: str) -> str:
         """Where a service of the stack listens."""

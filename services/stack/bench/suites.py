@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from services.stack.bench.measuring import Case, Effort, Tell, interleaved
 from services.stack.bench.messaging import messaging
+from services.stack.bench.payment import payment
 from services.stack.bench.rig import Rig
 from services.stack.bench.statistics import Figure, rate_figure
 from services.stack.bench.wire import grpc_message
@@ -71,4 +72,8 @@ def stack_costs(rig: Rig, effort: Effort, tell: Tell) -> list[Figure]:
     ]
 
 
-SUITES: Mapping[str, Callable[[Rig, Effort, Tell], list[Figure]]] = {"edge": edge, "messaging": messaging}
+SUITES: Mapping[str, Callable[[Rig, Effort, Tell], list[Figure]]] = {
+    "edge": edge,
+    "messaging": messaging,
+    "payment": payment,
+}

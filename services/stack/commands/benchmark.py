@@ -9,7 +9,7 @@ import typer
 
 from services.stack.commands.console import one_of, table, this_home, told_errors
 
-SUITE_NAMES = ("edge", "messaging")
+SUITE_NAMES = ("edge", "messaging", "payment")
 
 
 def bench(

@@ -56,6 +56,38 @@ class _PaymentErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pa
     """403 PERMISSION_DENIED. The sender's account is suspended.
     Sample: {"reason":"ACCOUNT_SUSPENDED","detail":"nothing can be paid from this account now"}
     """
+    PAYMENT_ERROR_REASON_TRANSACTION_NOT_FOUND: _PaymentErrorReason.ValueType  # 9
+    """404 NOT_FOUND. There is no such transaction, or it is none of the caller's.
+    Sample: {"reason":"TRANSACTION_NOT_FOUND","detail":"there is no such transaction"}
+    """
+    PAYMENT_ERROR_REASON_NOT_REFUNDABLE: _PaymentErrorReason.ValueType  # 10
+    """409 FAILED_PRECONDITION. Only payments and captures can be given back.
+    Sample: {"reason":"NOT_REFUNDABLE","detail":"this cannot be refunded"}
+    """
+    PAYMENT_ERROR_REASON_REFUND_EXCEEDED: _PaymentErrorReason.ValueType  # 11
+    """409 FAILED_PRECONDITION. The refund is more than what is left of the payment.
+    Sample: {"reason":"REFUND_EXCEEDED","detail":"the refund is more than what is left of the payment"}
+    """
+    PAYMENT_ERROR_REASON_STATEMENT_TOO_LONG: _PaymentErrorReason.ValueType  # 12
+    """409 FAILED_PRECONDITION. The statement would have more than 10000 lines.
+    Sample: {"reason":"STATEMENT_TOO_LONG","detail":"the statement would be too long: ask for a shorter time"}
+    """
+    PAYMENT_ERROR_REASON_HOLD_NOT_FOUND: _PaymentErrorReason.ValueType  # 13
+    """404 NOT_FOUND. There is no such hold, or it is none of the caller's.
+    Sample: {"reason":"HOLD_NOT_FOUND","detail":"there is no such hold"}
+    """
+    PAYMENT_ERROR_REASON_HOLD_CLOSED: _PaymentErrorReason.ValueType  # 14
+    """409 FAILED_PRECONDITION. The hold was captured or voided.
+    Sample: {"reason":"HOLD_CLOSED","detail":"the hold is closed"}
+    """
+    PAYMENT_ERROR_REASON_HOLD_EXPIRED: _PaymentErrorReason.ValueType  # 15
+    """409 FAILED_PRECONDITION. The hold has expired.
+    Sample: {"reason":"HOLD_EXPIRED","detail":"the hold has expired"}
+    """
+    PAYMENT_ERROR_REASON_CAPTURE_EXCEEDED: _PaymentErrorReason.ValueType  # 16
+    """409 FAILED_PRECONDITION. The capture is more than what is held yet.
+    Sample: {"reason":"CAPTURE_EXCEEDED","detail":"the capture is more than what is held"}
+    """
     PAYMENT_ERROR_REASON_BILL_NOT_FOUND: _PaymentErrorReason.ValueType  # 40
     """404 NOT_FOUND. There is no such bill, or it is somebody else's.
     Sample: {"reason":"BILL_NOT_FOUND","detail":"there is no such bill"}
@@ -101,6 +133,38 @@ Sample: {"reason":"SELF_TRANSFER","detail":"a payment goes to somebody else"}
 PAYMENT_ERROR_REASON_ACCOUNT_SUSPENDED: PaymentErrorReason.ValueType  # 8
 """403 PERMISSION_DENIED. The sender's account is suspended.
 Sample: {"reason":"ACCOUNT_SUSPENDED","detail":"nothing can be paid from this account now"}
+"""
+PAYMENT_ERROR_REASON_TRANSACTION_NOT_FOUND: PaymentErrorReason.ValueType  # 9
+"""404 NOT_FOUND. There is no such transaction, or it is none of the caller's.
+Sample: {"reason":"TRANSACTION_NOT_FOUND","detail":"there is no such transaction"}
+"""
+PAYMENT_ERROR_REASON_NOT_REFUNDABLE: PaymentErrorReason.ValueType  # 10
+"""409 FAILED_PRECONDITION. Only payments and captures can be given back.
+Sample: {"reason":"NOT_REFUNDABLE","detail":"this cannot be refunded"}
+"""
+PAYMENT_ERROR_REASON_REFUND_EXCEEDED: PaymentErrorReason.ValueType  # 11
+"""409 FAILED_PRECONDITION. The refund is more than what is left of the payment.
+Sample: {"reason":"REFUND_EXCEEDED","detail":"the refund is more than what is left of the payment"}
+"""
+PAYMENT_ERROR_REASON_STATEMENT_TOO_LONG: PaymentErrorReason.ValueType  # 12
+"""409 FAILED_PRECONDITION. The statement would have more than 10000 lines.
+Sample: {"reason":"STATEMENT_TOO_LONG","detail":"the statement would be too long: ask for a shorter time"}
+"""
+PAYMENT_ERROR_REASON_HOLD_NOT_FOUND: PaymentErrorReason.ValueType  # 13
+"""404 NOT_FOUND. There is no such hold, or it is none of the caller's.
+Sample: {"reason":"HOLD_NOT_FOUND","detail":"there is no such hold"}
+"""
+PAYMENT_ERROR_REASON_HOLD_CLOSED: PaymentErrorReason.ValueType  # 14
+"""409 FAILED_PRECONDITION. The hold was captured or voided.
+Sample: {"reason":"HOLD_CLOSED","detail":"the hold is closed"}
+"""
+PAYMENT_ERROR_REASON_HOLD_EXPIRED: PaymentErrorReason.ValueType  # 15
+"""409 FAILED_PRECONDITION. The hold has expired.
+Sample: {"reason":"HOLD_EXPIRED","detail":"the hold has expired"}
+"""
+PAYMENT_ERROR_REASON_CAPTURE_EXCEEDED: PaymentErrorReason.ValueType  # 16
+"""409 FAILED_PRECONDITION. The capture is more than what is held yet.
+Sample: {"reason":"CAPTURE_EXCEEDED","detail":"the capture is more than what is held"}
 """
 PAYMENT_ERROR_REASON_BILL_NOT_FOUND: PaymentErrorReason.ValueType  # 40
 """404 NOT_FOUND. There is no such bill, or it is somebody else's.

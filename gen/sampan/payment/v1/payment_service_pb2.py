@@ -24,13 +24,16 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sampan.options.v1 import policy_pb2 as sampan_dot_options_dot_v1_dot_policy__pb2
 from sampan.payment.v1 import bill_pb2 as sampan_dot_payment_dot_v1_dot_bill__pb2
+from sampan.payment.v1 import hold_pb2 as sampan_dot_payment_dot_v1_dot_hold__pb2
 from sampan.payment.v1 import transaction_pb2 as sampan_dot_payment_dot_v1_dot_transaction__pb2
 from sampan.payment.v1 import wallet_pb2 as sampan_dot_payment_dot_v1_dot_wallet__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'sampan/payment/v1/payment_service.proto\x12\x11sampan.payment.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1esampan/options/v1/policy.proto\x1a\x1csampan/payment/v1/bill.proto\x1a#sampan/payment/v1/transaction.proto\x1a\x1esampan/payment/v1/wallet.proto\"r\n\x13\x43reateWalletRequest\x12:\n\x08\x63urrency\x18\x01 \x01(\tB(\xbaH%r#R\x03THBR\x03SGDR\x03IDRR\x03MYRR\x03PHPR\x03VNDR\x03USD\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\x14\n\x12ListWalletsRequest\"A\n\x13ListWalletsResponse\x12*\n\x07wallets\x18\x01 \x03(\x0b\x32\x19.sampan.payment.v1.Wallet\"(\n\x10GetWalletRequest\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"\xe4\x01\n\x10SendMoneyRequest\x12\x1b\n\twallet_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1e\n\x0crecipient_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\x06\x61mount\x18\x03 \x01(\x03\x42\x10\xbaH\r\"\x0b\x18\x80\x80\x9a\xa6\xea\xaf\xe3\x01(\x01\x12#\n\x08\x63urrency\x18\x04 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[A-Z]{3}$\x12+\n\x0b\x64\x65scription\x18\x05 \x01(\tB\x16\x80\x01\x01\xbaH\x10r\x0e\x18\x98\x02\x32\t^\\P{Cc}*$\x12\x1f\n\nrequest_id\x18\x06 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x32\xa0\n\n\x0ePaymentService\x12\x8e\x01\n\x0c\x43reateWallet\x12&.sampan.payment.v1.CreateWalletRequest\x1a\x19.sampan.payment.v1.Wallet\";\xb2\xe1\x18\x12\x08\x02\x1a\x08\x08\x01\x10<\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02\x1f\"\x0b/v1/wallets:\x01*Z\r\"\x08/wallets:\x01*\x12\x94\x01\n\x0bListWallets\x12%.sampan.payment.v1.ListWalletsRequest\x1a&.sampan.payment.v1.ListWalletsResponse\"6\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02\x19\x12\x0b/v1/walletsZ\n\x12\x08/wallets\x12\x8d\x01\n\tGetWallet\x12#.sampan.payment.v1.GetWalletRequest\x1a\x19.sampan.payment.v1.Wallet\"@\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02#\x12\x10/v1/wallets/{id}Z\x0f\x12\r/wallets/{id}\x12\xa2\x01\n\nCreateBill\x12$.sampan.payment.v1.CreateBillRequest\x1a\x17.sampan.payment.v1.Bill\"U\xb2\xe1\x18\x12\x08\x02\x1a\x08\x08\x01\x10x\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02\x39\"\x18/v1/payment/transactions:\x01*Z\x1a\"\x15/payment/transactions:\x01*\x12\xa1\x01\n\x07GetBill\x12!.sampan.payment.v1.GetBillRequest\x1a\x17.sampan.payment.v1.Bill\"Z\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02=\x12\x1d/v1/payment/transactions/{id}Z\x1c\x12\x1a/payment/transactions/{id}\x12\xb2\x01\n\tListBills\x12#.sampan.payment.v1.ListBillsRequest\x1a$.sampan.payment.v1.ListBillsResponse\"Z\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02=\x12\x1d/v1/payment/transactions/listZ\x1c\x12\x1a/payment/transactions/list\x12\xb2\x01\n\x08PayBills\x12\".sampan.payment.v1.PayBillsRequest\x1a#.sampan.payment.v1.PayBillsResponse\"]\xb2\xe1\x18\x12\x08\x02\x1a\x08\x08\x01\x10x\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02\x41\"\x1c/v1/payment/transactions/pay:\x01*Z\x1e\"\x19/payment/transactions/pay:\x01*\x12\xa2\x01\n\tSendMoney\x12#.sampan.payment.v1.SendMoneyRequest\x1a\x1e.sampan.payment.v1.Transaction\"P\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xac\x02\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02\x33\"\x15/v1/transactions/send:\x01*Z\x17\"\x12/transactions/send:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'sampan/payment/v1/payment_service.proto\x12\x11sampan.payment.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1esampan/options/v1/policy.proto\x1a\x1csampan/payment/v1/bill.proto\x1a\x1csampan/payment/v1/hold.proto\x1a#sampan/payment/v1/transaction.proto\x1a\x1esampan/payment/v1/wallet.proto\"r\n\x13\x43reateWalletRequest\x12:\n\x08\x63urrency\x18\x01 \x01(\tB(\xbaH%r#R\x03THBR\x03SGDR\x03IDRR\x03MYRR\x03PHPR\x03VNDR\x03USD\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\x14\n\x12ListWalletsRequest\"A\n\x13ListWalletsResponse\x12*\n\x07wallets\x18\x01 \x03(\x0b\x32\x19.sampan.payment.v1.Wallet\"(\n\x10GetWalletRequest\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"\xe4\x01\n\x10SendMoneyRequest\x12\x1b\n\twallet_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1e\n\x0crecipient_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\x06\x61mount\x18\x03 \x01(\x03\x42\x10\xbaH\r\"\x0b\x18\x80\x80\x9a\xa6\xea\xaf\xe3\x01(\x01\x12#\n\x08\x63urrency\x18\x04 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[A-Z]{3}$\x12+\n\x0b\x64\x65scription\x18\x05 \x01(\tB\x16\x80\x01\x01\xbaH\x10r\x0e\x18\x98\x02\x32\t^\\P{Cc}*$\x12\x1f\n\nrequest_id\x18\x06 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\x8c\x02\n\x17ListTransactionsRequest\x12\x1e\n\twallet_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12=\n\x04kind\x18\x02 \x01(\tB/\xbaH,r*R\x00R\x04sendR\x05topupR\x07\x63\x61ptureR\x06refundR\x08transfer\x12-\n\tfrom_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07to_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x05limit\x18\x05 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"{\n\x18ListTransactionsResponse\x12\x34\n\x0ctransactions\x18\x01 \x03(\x0b\x32\x1e.sampan.payment.v1.Transaction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08has_more\x18\x03 \x01(\x08\"-\n\x15GetTransactionRequest\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"\x8e\x01\n\x13GetStatementRequest\x12\x1b\n\twallet_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12-\n\tfrom_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07to_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"q\n\x13\x43reateRefundRequest\x12 \n\x0etransaction_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x17\n\x06\x61mount\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\xda\x01\n\x11\x43reateHoldRequest\x12\x1b\n\twallet_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1e\n\x0crecipient_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\x06\x61mount\x18\x03 \x01(\x03\x42\x10\xbaH\r\"\x0b\x18\x80\x80\x9a\xa6\xea\xaf\xe3\x01(\x01\x12#\n\x08\x63urrency\x18\x04 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[A-Z]{3}$\x12 \n\nexpires_in\x18\x05 \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\x9a\x9e\x01(\x00\x12\x1f\n\nrequest_id\x18\x06 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\x87\x01\n\x10ListHoldsRequest\x12;\n\x06status\x18\x01 \x01(\tB+\xbaH(r&R\x00R\x07pendingR\x08\x63\x61pturedR\x06voidedR\x07\x65xpired\x12\x18\n\x05limit\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"f\n\x11ListHoldsResponse\x12&\n\x05holds\x18\x01 \x03(\x0b\x32\x17.sampan.payment.v1.Hold\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08has_more\x18\x03 \x01(\x08\"&\n\x0eGetHoldRequest\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"x\n\x12\x43\x61ptureHoldRequest\x12\x19\n\x07hold_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x17\n\x06\x61mount\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\r\n\x05\x66inal\x18\x03 \x01(\x08\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"q\n\x13\x43\x61ptureHoldResponse\x12%\n\x04hold\x18\x01 \x01(\x0b\x32\x17.sampan.payment.v1.Hold\x12\x33\n\x0btransaction\x18\x02 \x01(\x0b\x32\x1e.sampan.payment.v1.Transaction\"M\n\x0fVoidHoldRequest\x12\x19\n\x07hold_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"9\n\x10VoidHoldResponse\x12%\n\x04hold\x18\x01 \x01(\x0b\x32\x17.sampan.payment.v1.Hold2\x83\x16\n\x0ePaymentService\x12\x8e\x01\n\x0c\x43reateWallet\x12&.sampan.payment.v1.CreateWalletRequest\x1a\x19.sampan.payment.v1.Wallet\";\xb2\xe1\x18\x12\x08\x02\x1a\x08\x08\x01\x10<\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02\x1f\"\x0b/v1/wallets:\x01*Z\r\"\x08/wallets:\x01*\x12\x94\x01\n\x0bListWallets\x12%.sampan.payment.v1.ListWalletsRequest\x1a&.sampan.payment.v1.ListWalletsResponse\"6\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02\x19\x12\x0b/v1/walletsZ\n\x12\x08/wallets\x12\x8d\x01\n\tGetWallet\x12#.sampan.payment.v1.GetWalletRequest\x1a\x19.sampan.payment.v1.Wallet\"@\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02#\x12\x10/v1/wallets/{id}Z\x0f\x12\r/wallets/{id}\x12\xa2\x01\n\nCreateBill\x12$.sampan.payment.v1.CreateBillRequest\x1a\x17.sampan.payment.v1.Bill\"U\xb2\xe1\x18\x12\x08\x02\x1a\x08\x08\x01\x10x\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02\x39\"\x18/v1/payment/transactions:\x01*Z\x1a\"\x15/payment/transactions:\x01*\x12\xa1\x01\n\x07GetBill\x12!.sampan.payment.v1.GetBillRequest\x1a\x17.sampan.payment.v1.Bill\"Z\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02=\x12\x1d/v1/payment/transactions/{id}Z\x1c\x12\x1a/payment/transactions/{id}\x12\xb2\x01\n\tListBills\x12#.sampan.payment.v1.ListBillsRequest\x1a$.sampan.payment.v1.ListBillsResponse\"Z\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02=\x12\x1d/v1/payment/transactions/listZ\x1c\x12\x1a/payment/transactions/list\x12\xb2\x01\n\x08PayBills\x12\".sampan.payment.v1.PayBillsRequest\x1a#.sampan.payment.v1.PayBillsResponse\"]\xb2\xe1\x18\x12\x08\x02\x1a\x08\x08\x01\x10x\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02\x41\"\x1c/v1/payment/transactions/pay:\x01*Z\x1e\"\x19/payment/transactions/pay:\x01*\x12\xa2\x01\n\tSendMoney\x12#.sampan.payment.v1.SendMoneyRequest\x1a\x1e.sampan.payment.v1.Transaction\"P\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xac\x02\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02\x33\"\x15/v1/transactions/send:\x01*Z\x17\"\x12/transactions/send:\x01*\x12\xad\x01\n\x10ListTransactions\x12*.sampan.payment.v1.ListTransactionsRequest\x1a+.sampan.payment.v1.ListTransactionsResponse\"@\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02#\x12\x10/v1/transactionsZ\x0f\x12\r/transactions\x12\xa6\x01\n\x0eGetTransaction\x12(.sampan.payment.v1.GetTransactionRequest\x1a\x1e.sampan.payment.v1.Transaction\"J\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02-\x12\x15/v1/transactions/{id}Z\x14\x12\x12/transactions/{id}\x12\xaf\x01\n\x0cGetStatement\x12&.sampan.payment.v1.GetStatementRequest\x1a\x14.google.api.HttpBody\"a\xb2\xe1\x18\x12\x08\x02\x1a\x08\x08\x01\x10\x1e\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02\x45\x12!/v1/wallets/{wallet_id}/statementZ \x12\x1e/wallets/{wallet_id}/statement\x12\xcf\x01\n\x0c\x43reateRefund\x12&.sampan.payment.v1.CreateRefundRequest\x1a\x1e.sampan.payment.v1.Transaction\"w\xb2\xe1\x18\x12\x08\x02\x1a\x08\x08\x01\x10x\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02[\")/v1/transactions/{transaction_id}/refunds:\x01*Z+\"&/transactions/{transaction_id}/refunds:\x01*\x12\x85\x01\n\nCreateHold\x12$.sampan.payment.v1.CreateHoldRequest\x1a\x17.sampan.payment.v1.Hold\"8\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xac\x02\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02\x1b\"\t/v1/holds:\x01*Z\x0b\"\x06/holds:\x01*\x12\x8a\x01\n\tListHolds\x12#.sampan.payment.v1.ListHoldsRequest\x1a$.sampan.payment.v1.ListHoldsResponse\"2\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02\x15\x12\t/v1/holdsZ\x08\x12\x06/holds\x12\x83\x01\n\x07GetHold\x12!.sampan.payment.v1.GetHoldRequest\x1a\x17.sampan.payment.v1.Hold\"<\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xd8\x04\x1a\x02\x08<\"\x02\x08\x05(\x01\x82\xd3\xe4\x93\x02\x1f\x12\x0e/v1/holds/{id}Z\r\x12\x0b/holds/{id}\x12\xba\x01\n\x0b\x43\x61ptureHold\x12%.sampan.payment.v1.CaptureHoldRequest\x1a&.sampan.payment.v1.CaptureHoldResponse\"\\\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xac\x02\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02?\"\x1b/v1/holds/{hold_id}/capture:\x01*Z\x1d\"\x18/holds/{hold_id}/capture:\x01*\x12\xab\x01\n\x08VoidHold\x12\".sampan.payment.v1.VoidHoldRequest\x1a#.sampan.payment.v1.VoidHoldResponse\"V\xb2\xe1\x18\x13\x08\x02\x1a\t\x08\x01\x10\xac\x02\x1a\x02\x08<\"\x02\x08\x05(\x02\x82\xd3\xe4\x93\x02\x39\"\x18/v1/holds/{hold_id}/void:\x01*Z\x1a\"\x15/holds/{hold_id}/void:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,6 +58,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SENDMONEYREQUEST'].fields_by_name['description']._serialized_options = b'\200\001\001\272H\020r\016\030\230\0022\t^\\P{Cc}*$'
   _globals['_SENDMONEYREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_SENDMONEYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_LISTTRANSACTIONSREQUEST'].fields_by_name['wallet_id']._loaded_options = None
+  _globals['_LISTTRANSACTIONSREQUEST'].fields_by_name['wallet_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_LISTTRANSACTIONSREQUEST'].fields_by_name['kind']._loaded_options = None
+  _globals['_LISTTRANSACTIONSREQUEST'].fields_by_name['kind']._serialized_options = b'\272H,r*R\000R\004sendR\005topupR\007captureR\006refundR\010transfer'
+  _globals['_LISTTRANSACTIONSREQUEST'].fields_by_name['limit']._loaded_options = None
+  _globals['_LISTTRANSACTIONSREQUEST'].fields_by_name['limit']._serialized_options = b'\272H\006\032\004\030d(\000'
+  _globals['_LISTTRANSACTIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTTRANSACTIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_GETTRANSACTIONREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_GETTRANSACTIONREQUEST'].fields_by_name['id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_GETSTATEMENTREQUEST'].fields_by_name['wallet_id']._loaded_options = None
+  _globals['_GETSTATEMENTREQUEST'].fields_by_name['wallet_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_CREATEREFUNDREQUEST'].fields_by_name['transaction_id']._loaded_options = None
+  _globals['_CREATEREFUNDREQUEST'].fields_by_name['transaction_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_CREATEREFUNDREQUEST'].fields_by_name['amount']._loaded_options = None
+  _globals['_CREATEREFUNDREQUEST'].fields_by_name['amount']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_CREATEREFUNDREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CREATEREFUNDREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_CREATEHOLDREQUEST'].fields_by_name['wallet_id']._loaded_options = None
+  _globals['_CREATEHOLDREQUEST'].fields_by_name['wallet_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_CREATEHOLDREQUEST'].fields_by_name['recipient_id']._loaded_options = None
+  _globals['_CREATEHOLDREQUEST'].fields_by_name['recipient_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_CREATEHOLDREQUEST'].fields_by_name['amount']._loaded_options = None
+  _globals['_CREATEHOLDREQUEST'].fields_by_name['amount']._serialized_options = b'\272H\r\"\013\030\200\200\232\246\352\257\343\001(\001'
+  _globals['_CREATEHOLDREQUEST'].fields_by_name['currency']._loaded_options = None
+  _globals['_CREATEHOLDREQUEST'].fields_by_name['currency']._serialized_options = b'\272H\016r\0142\n^[A-Z]{3}$'
+  _globals['_CREATEHOLDREQUEST'].fields_by_name['expires_in']._loaded_options = None
+  _globals['_CREATEHOLDREQUEST'].fields_by_name['expires_in']._serialized_options = b'\272H\t\032\007\030\200\232\236\001(\000'
+  _globals['_CREATEHOLDREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CREATEHOLDREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_LISTHOLDSREQUEST'].fields_by_name['status']._loaded_options = None
+  _globals['_LISTHOLDSREQUEST'].fields_by_name['status']._serialized_options = b'\272H(r&R\000R\007pendingR\010capturedR\006voidedR\007expired'
+  _globals['_LISTHOLDSREQUEST'].fields_by_name['limit']._loaded_options = None
+  _globals['_LISTHOLDSREQUEST'].fields_by_name['limit']._serialized_options = b'\272H\006\032\004\030d(\000'
+  _globals['_LISTHOLDSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTHOLDSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_GETHOLDREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_GETHOLDREQUEST'].fields_by_name['id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_CAPTUREHOLDREQUEST'].fields_by_name['hold_id']._loaded_options = None
+  _globals['_CAPTUREHOLDREQUEST'].fields_by_name['hold_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_CAPTUREHOLDREQUEST'].fields_by_name['amount']._loaded_options = None
+  _globals['_CAPTUREHOLDREQUEST'].fields_by_name['amount']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_CAPTUREHOLDREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CAPTUREHOLDREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_VOIDHOLDREQUEST'].fields_by_name['hold_id']._loaded_options = None
+  _globals['_VOIDHOLDREQUEST'].fields_by_name['hold_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_VOIDHOLDREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_VOIDHOLDREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
   _globals['_PAYMENTSERVICE'].methods_by_name['CreateWallet']._loaded_options = None
   _globals['_PAYMENTSERVICE'].methods_by_name['CreateWallet']._serialized_options = b'\262\341\030\022\010\002\032\010\010\001\020<\032\002\010<\"\002\010\005(\002\202\323\344\223\002\037\"\013/v1/wallets:\001*Z\r\"\010/wallets:\001*'
   _globals['_PAYMENTSERVICE'].methods_by_name['ListWallets']._loaded_options = None
@@ -71,16 +122,60 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAYMENTSERVICE'].methods_by_name['PayBills']._serialized_options = b'\262\341\030\022\010\002\032\010\010\001\020x\032\002\010<\"\002\010\005(\002\202\323\344\223\002A\"\034/v1/payment/transactions/pay:\001*Z\036\"\031/payment/transactions/pay:\001*'
   _globals['_PAYMENTSERVICE'].methods_by_name['SendMoney']._loaded_options = None
   _globals['_PAYMENTSERVICE'].methods_by_name['SendMoney']._serialized_options = b'\262\341\030\023\010\002\032\t\010\001\020\254\002\032\002\010<\"\002\010\005(\002\202\323\344\223\0023\"\025/v1/transactions/send:\001*Z\027\"\022/transactions/send:\001*'
-  _globals['_CREATEWALLETREQUEST']._serialized_start=252
-  _globals['_CREATEWALLETREQUEST']._serialized_end=366
-  _globals['_LISTWALLETSREQUEST']._serialized_start=368
-  _globals['_LISTWALLETSREQUEST']._serialized_end=388
-  _globals['_LISTWALLETSRESPONSE']._serialized_start=390
-  _globals['_LISTWALLETSRESPONSE']._serialized_end=455
-  _globals['_GETWALLETREQUEST']._serialized_start=457
-  _globals['_GETWALLETREQUEST']._serialized_end=497
-  _globals['_SENDMONEYREQUEST']._serialized_start=500
-  _globals['_SENDMONEYREQUEST']._serialized_end=728
-  _globals['_PAYMENTSERVICE']._serialized_start=731
-  _globals['_PAYMENTSERVICE']._serialized_end=2043
+  _globals['_PAYMENTSERVICE'].methods_by_name['ListTransactions']._loaded_options = None
+  _globals['_PAYMENTSERVICE'].methods_by_name['ListTransactions']._serialized_options = b'\262\341\030\023\010\002\032\t\010\001\020\330\004\032\002\010<\"\002\010\005(\001\202\323\344\223\002#\022\020/v1/transactionsZ\017\022\r/transactions'
+  _globals['_PAYMENTSERVICE'].methods_by_name['GetTransaction']._loaded_options = None
+  _globals['_PAYMENTSERVICE'].methods_by_name['GetTransaction']._serialized_options = b'\262\341\030\023\010\002\032\t\010\001\020\330\004\032\002\010<\"\002\010\005(\001\202\323\344\223\002-\022\025/v1/transactions/{id}Z\024\022\022/transactions/{id}'
+  _globals['_PAYMENTSERVICE'].methods_by_name['GetStatement']._loaded_options = None
+  _globals['_PAYMENTSERVICE'].methods_by_name['GetStatement']._serialized_options = b'\262\341\030\022\010\002\032\010\010\001\020\036\032\002\010<\"\002\010\005(\001\202\323\344\223\002E\022!/v1/wallets/{wallet_id}/statementZ \022\036/wallets/{wallet_id}/statement'
+  _globals['_PAYMENTSERVICE'].methods_by_name['CreateRefund']._loaded_options = None
+  _globals['_PAYMENTSERVICE'].methods_by_name['CreateRefund']._serialized_options = b'\262\341\030\022\010\002\032\010\010\001\020x\032\002\010<\"\002\010\005(\002\202\323\344\223\002[\")/v1/transactions/{transaction_id}/refunds:\001*Z+\"&/transactions/{transaction_id}/refunds:\001*'
+  _globals['_PAYMENTSERVICE'].methods_by_name['CreateHold']._loaded_options = None
+  _globals['_PAYMENTSERVICE'].methods_by_name['CreateHold']._serialized_options = b'\262\341\030\023\010\002\032\t\010\001\020\254\002\032\002\010<\"\002\010\005(\002\202\323\344\223\002\033\"\t/v1/holds:\001*Z\013\"\006/holds:\001*'
+  _globals['_PAYMENTSERVICE'].methods_by_name['ListHolds']._loaded_options = None
+  _globals['_PAYMENTSERVICE'].methods_by_name['ListHolds']._serialized_options = b'\262\341\030\023\010\002\032\t\010\001\020\330\004\032\002\010<\"\002\010\005(\001\202\323\344\223\002\025\022\t/v1/holdsZ\010\022\006/holds'
+  _globals['_PAYMENTSERVICE'].methods_by_name['GetHold']._loaded_options = None
+  _globals['_PAYMENTSERVICE'].methods_by_name['GetHold']._serialized_options = b'\262\341\030\023\010\002\032\t\010\001\020\330\004\032\002\010<\"\002\010\005(\001\202\323\344\223\002\037\022\016/v1/holds/{id}Z\r\022\013/holds/{id}'
+  _globals['_PAYMENTSERVICE'].methods_by_name['CaptureHold']._loaded_options = None
+  _globals['_PAYMENTSERVICE'].methods_by_name['CaptureHold']._serialized_options = b'\262\341\030\023\010\002\032\t\010\001\020\254\002\032\002\010<\"\002\010\005(\002\202\323\344\223\002?\"\033/v1/holds/{hold_id}/capture:\001*Z\035\"\030/holds/{hold_id}/capture:\001*'
+  _globals['_PAYMENTSERVICE'].methods_by_name['VoidHold']._loaded_options = None
+  _globals['_PAYMENTSERVICE'].methods_by_name['VoidHold']._serialized_options = b'\262\341\030\023\010\002\032\t\010\001\020\254\002\032\002\010<\"\002\010\005(\002\202\323\344\223\0029\"\030/v1/holds/{hold_id}/void:\001*Z\032\"\025/holds/{hold_id}/void:\001*'
+  _globals['_CREATEWALLETREQUEST']._serialized_start=342
+  _globals['_CREATEWALLETREQUEST']._serialized_end=456
+  _globals['_LISTWALLETSREQUEST']._serialized_start=458
+  _globals['_LISTWALLETSREQUEST']._serialized_end=478
+  _globals['_LISTWALLETSRESPONSE']._serialized_start=480
+  _globals['_LISTWALLETSRESPONSE']._serialized_end=545
+  _globals['_GETWALLETREQUEST']._serialized_start=547
+  _globals['_GETWALLETREQUEST']._serialized_end=587
+  _globals['_SENDMONEYREQUEST']._serialized_start=590
+  _globals['_SENDMONEYREQUEST']._serialized_end=818
+  _globals['_LISTTRANSACTIONSREQUEST']._serialized_start=821
+  _globals['_LISTTRANSACTIONSREQUEST']._serialized_end=1089
+  _globals['_LISTTRANSACTIONSRESPONSE']._serialized_start=1091
+  _globals['_LISTTRANSACTIONSRESPONSE']._serialized_end=1214
+  _globals['_GETTRANSACTIONREQUEST']._serialized_start=1216
+  _globals['_GETTRANSACTIONREQUEST']._serialized_end=1261
+  _globals['_GETSTATEMENTREQUEST']._serialized_start=1264
+  _globals['_GETSTATEMENTREQUEST']._serialized_end=1406
+  _globals['_CREATEREFUNDREQUEST']._serialized_start=1408
+  _globals['_CREATEREFUNDREQUEST']._serialized_end=1521
+  _globals['_CREATEHOLDREQUEST']._serialized_start=1524
+  _globals['_CREATEHOLDREQUEST']._serialized_end=1742
+  _globals['_LISTHOLDSREQUEST']._serialized_start=1745
+  _globals['_LISTHOLDSREQUEST']._serialized_end=1880
+  _globals['_LISTHOLDSRESPONSE']._serialized_start=1882
+  _globals['_LISTHOLDSRESPONSE']._serialized_end=1984
+  _globals['_GETHOLDREQUEST']._serialized_start=1986
+  _globals['_GETHOLDREQUEST']._serialized_end=2024
+  _globals['_CAPTUREHOLDREQUEST']._serialized_start=2026
+  _globals['_CAPTUREHOLDREQUEST']._serialized_end=2146
+  _globals['_CAPTUREHOLDRESPONSE']._serialized_start=2148
+  _globals['_CAPTUREHOLDRESPONSE']._serialized_end=2261
+  _globals['_VOIDHOLDREQUEST']._serialized_start=2263
+  _globals['_VOIDHOLDREQUEST']._serialized_end=2340
+  _globals['_VOIDHOLDRESPONSE']._serialized_start=2342
+  _globals['_VOIDHOLDRESPONSE']._serialized_end=2399
+  _globals['_PAYMENTSERVICE']._serialized_start=2402
+  _globals['_PAYMENTSERVICE']._serialized_end=5221
 # @@protoc_insertion_point(module_scope)

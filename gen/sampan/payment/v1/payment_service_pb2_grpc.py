@@ -3,7 +3,9 @@
 import grpc
 import warnings
 
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from sampan.payment.v1 import bill_pb2 as sampan_dot_payment_dot_v1_dot_bill__pb2
+from sampan.payment.v1 import hold_pb2 as sampan_dot_payment_dot_v1_dot_hold__pb2
 from sampan.payment.v1 import payment_service_pb2 as sampan_dot_payment_dot_v1_dot_payment__service__pb2
 from sampan.payment.v1 import transaction_pb2 as sampan_dot_payment_dot_v1_dot_transaction__pb2
 from sampan.payment.v1 import wallet_pb2 as sampan_dot_payment_dot_v1_dot_wallet__pb2
@@ -80,6 +82,51 @@ class PaymentServiceStub:
                 '/sampan.payment.v1.PaymentService/SendMoney',
                 request_serializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.SendMoneyRequest.SerializeToString,
                 response_deserializer=sampan_dot_payment_dot_v1_dot_transaction__pb2.Transaction.FromString,
+                _registered_method=True)
+        self.ListTransactions = channel.unary_unary(
+                '/sampan.payment.v1.PaymentService/ListTransactions',
+                request_serializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.ListTransactionsRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.ListTransactionsResponse.FromString,
+                _registered_method=True)
+        self.GetTransaction = channel.unary_unary(
+                '/sampan.payment.v1.PaymentService/GetTransaction',
+                request_serializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.GetTransactionRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_transaction__pb2.Transaction.FromString,
+                _registered_method=True)
+        self.GetStatement = channel.unary_unary(
+                '/sampan.payment.v1.PaymentService/GetStatement',
+                request_serializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.GetStatementRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.CreateRefund = channel.unary_unary(
+                '/sampan.payment.v1.PaymentService/CreateRefund',
+                request_serializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.CreateRefundRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_transaction__pb2.Transaction.FromString,
+                _registered_method=True)
+        self.CreateHold = channel.unary_unary(
+                '/sampan.payment.v1.PaymentService/CreateHold',
+                request_serializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.CreateHoldRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_hold__pb2.Hold.FromString,
+                _registered_method=True)
+        self.ListHolds = channel.unary_unary(
+                '/sampan.payment.v1.PaymentService/ListHolds',
+                request_serializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.ListHoldsRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.ListHoldsResponse.FromString,
+                _registered_method=True)
+        self.GetHold = channel.unary_unary(
+                '/sampan.payment.v1.PaymentService/GetHold',
+                request_serializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.GetHoldRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_hold__pb2.Hold.FromString,
+                _registered_method=True)
+        self.CaptureHold = channel.unary_unary(
+                '/sampan.payment.v1.PaymentService/CaptureHold',
+                request_serializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.CaptureHoldRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.CaptureHoldResponse.FromString,
+                _registered_method=True)
+        self.VoidHold = channel.unary_unary(
+                '/sampan.payment.v1.PaymentService/VoidHold',
+                request_serializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.VoidHoldRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.VoidHoldResponse.FromString,
                 _registered_method=True)
 
 
@@ -158,6 +205,87 @@ class PaymentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListTransactions(self, request, context):
+        """What moved in the caller's wallets, newest first. REST: GET /v1/transactions.
+        Errors: INVALID_ARGUMENT (400) also for a `page_token` that is not of this list, WALLET_NOT_FOUND (404), RATE_LIMITED (429).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTransaction(self, request, context):
+        """One transaction of the caller's, with its audit trail. REST: GET /v1/transactions/{id}.
+        Errors: INVALID_ARGUMENT (400), TRANSACTION_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStatement(self, request, context):
+        """What moved in one of the caller's wallets, oldest first, as CSV in UTF-8 with a head line: `created_at, transaction_id, kind,
+        counterparty_id, amount, currency, balance_after, description`. Amounts are minor units, below zero for what went out; fees have lines
+        of their own. REST: GET /v1/wallets/{wallet_id}/statement.
+        Errors: INVALID_ARGUMENT (400), WALLET_NOT_FOUND (404), STATEMENT_TOO_LONG (409) over 10000 lines, RATE_LIMITED (429).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateRefund(self, request, context):
+        """Gives back what the caller was paid, or a part of it, as often as something is left. Fees are not given back. REST: POST
+        /v1/transactions/{transaction_id}/refunds, 201.
+        Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403) for who paid, ACCOUNT_SUSPENDED (403), TRANSACTION_NOT_FOUND, RECIPIENT_NOT_FOUND
+        (404), REFUND_EXCEEDED, NOT_REFUNDABLE, INSUFFICIENT_FUNDS, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateHold(self, request, context):
+        """Reserves money of one of the caller's wallets for somebody, until it is captured or voided, or expires. It counts as spent today.
+        REST: POST /v1/holds, 201.
+        Errors: as SendMoney.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListHolds(self, request, context):
+        """Holds that the caller pays or is paid by, newest first. REST: GET /v1/holds.
+        Errors: INVALID_ARGUMENT (400), RATE_LIMITED (429).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetHold(self, request, context):
+        """One of them. REST: GET /v1/holds/{id}.
+        Errors: INVALID_ARGUMENT (400), HOLD_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CaptureHold(self, request, context):
+        """Pays what is held, or a part of it, as often as something is left. For who is paid, and for who pays. REST: POST
+        /v1/holds/{hold_id}/capture.
+        Errors: INVALID_ARGUMENT (400), ACCOUNT_SUSPENDED (403), HOLD_NOT_FOUND, RECIPIENT_NOT_FOUND (404), HOLD_CLOSED, HOLD_EXPIRED,
+        CAPTURE_EXCEEDED, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VoidHold(self, request, context):
+        """Lets go of what is held yet. For who would be paid: who pays has given their word until it expires. REST: POST
+        /v1/holds/{hold_id}/void. Voiding it again changes nothing.
+        Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), HOLD_NOT_FOUND (404), HOLD_CLOSED (409) when all was captured or it has
+        expired, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PaymentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -200,6 +328,51 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.SendMoney,
                     request_deserializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.SendMoneyRequest.FromString,
                     response_serializer=sampan_dot_payment_dot_v1_dot_transaction__pb2.Transaction.SerializeToString,
+            ),
+            'ListTransactions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTransactions,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.ListTransactionsRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.ListTransactionsResponse.SerializeToString,
+            ),
+            'GetTransaction': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTransaction,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.GetTransactionRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_transaction__pb2.Transaction.SerializeToString,
+            ),
+            'GetStatement': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatement,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.GetStatementRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'CreateRefund': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateRefund,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.CreateRefundRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_transaction__pb2.Transaction.SerializeToString,
+            ),
+            'CreateHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateHold,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.CreateHoldRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_hold__pb2.Hold.SerializeToString,
+            ),
+            'ListHolds': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListHolds,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.ListHoldsRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.ListHoldsResponse.SerializeToString,
+            ),
+            'GetHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetHold,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.GetHoldRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_hold__pb2.Hold.SerializeToString,
+            ),
+            'CaptureHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.CaptureHold,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.CaptureHoldRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.CaptureHoldResponse.SerializeToString,
+            ),
+            'VoidHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.VoidHold,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.VoidHoldRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.VoidHoldResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -422,6 +595,249 @@ class PaymentService:
             '/sampan.payment.v1.PaymentService/SendMoney',
             sampan_dot_payment_dot_v1_dot_payment__service__pb2.SendMoneyRequest.SerializeToString,
             sampan_dot_payment_dot_v1_dot_transaction__pb2.Transaction.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTransactions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentService/ListTransactions',
+            sampan_dot_payment_dot_v1_dot_payment__service__pb2.ListTransactionsRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_payment__service__pb2.ListTransactionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTransaction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentService/GetTransaction',
+            sampan_dot_payment_dot_v1_dot_payment__service__pb2.GetTransactionRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_transaction__pb2.Transaction.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatement(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentService/GetStatement',
+            sampan_dot_payment_dot_v1_dot_payment__service__pb2.GetStatementRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateRefund(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentService/CreateRefund',
+            sampan_dot_payment_dot_v1_dot_payment__service__pb2.CreateRefundRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_transaction__pb2.Transaction.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentService/CreateHold',
+            sampan_dot_payment_dot_v1_dot_payment__service__pb2.CreateHoldRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_hold__pb2.Hold.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListHolds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentService/ListHolds',
+            sampan_dot_payment_dot_v1_dot_payment__service__pb2.ListHoldsRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_payment__service__pb2.ListHoldsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentService/GetHold',
+            sampan_dot_payment_dot_v1_dot_payment__service__pb2.GetHoldRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_hold__pb2.Hold.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CaptureHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentService/CaptureHold',
+            sampan_dot_payment_dot_v1_dot_payment__service__pb2.CaptureHoldRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_payment__service__pb2.CaptureHoldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VoidHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentService/VoidHold',
+            sampan_dot_payment_dot_v1_dot_payment__service__pb2.VoidHoldRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_payment__service__pb2.VoidHoldResponse.FromString,
             options,
             channel_credentials,
             insecure,

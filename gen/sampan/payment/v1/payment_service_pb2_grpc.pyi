@@ -4,8 +4,10 @@ isort:skip_file
 Wallets and what moves between them."""
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
 from sampan.payment.v1 import bill_pb2 as _bill_pb2
+from sampan.payment.v1 import hold_pb2 as _hold_pb2
 from sampan.payment.v1 import payment_service_pb2 as _payment_service_pb2
 from sampan.payment.v1 import transaction_pb2 as _transaction_pb2
 from sampan.payment.v1 import wallet_pb2 as _wallet_pb2
@@ -76,6 +78,51 @@ class PaymentServiceStub:
     else's, RECIPIENT_NOT_FOUND (404), INSUFFICIENT_FUNDS, REQUEST_ID_REUSED (409), DAILY_LIMIT_EXCEEDED, RATE_LIMITED, OVERLOADED (429),
     OUTCOME_UNKNOWN (503).
     """
+    ListTransactions: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListTransactionsRequest, _payment_service_pb2.ListTransactionsResponse]
+    """What moved in the caller's wallets, newest first. REST: GET /v1/transactions.
+    Errors: INVALID_ARGUMENT (400) also for a `page_token` that is not of this list, WALLET_NOT_FOUND (404), RATE_LIMITED (429).
+    """
+    GetTransaction: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.GetTransactionRequest, _transaction_pb2.Transaction]
+    """One transaction of the caller's, with its audit trail. REST: GET /v1/transactions/{id}.
+    Errors: INVALID_ARGUMENT (400), TRANSACTION_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+    """
+    GetStatement: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.GetStatementRequest, _httpbody_pb2.HttpBody]
+    """What moved in one of the caller's wallets, oldest first, as CSV in UTF-8 with a head line: `created_at, transaction_id, kind,
+    counterparty_id, amount, currency, balance_after, description`. Amounts are minor units, below zero for what went out; fees have lines
+    of their own. REST: GET /v1/wallets/{wallet_id}/statement.
+    Errors: INVALID_ARGUMENT (400), WALLET_NOT_FOUND (404), STATEMENT_TOO_LONG (409) over 10000 lines, RATE_LIMITED (429).
+    """
+    CreateRefund: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.CreateRefundRequest, _transaction_pb2.Transaction]
+    """Gives back what the caller was paid, or a part of it, as often as something is left. Fees are not given back. REST: POST
+    /v1/transactions/{transaction_id}/refunds, 201.
+    Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403) for who paid, ACCOUNT_SUSPENDED (403), TRANSACTION_NOT_FOUND, RECIPIENT_NOT_FOUND
+    (404), REFUND_EXCEEDED, NOT_REFUNDABLE, INSUFFICIENT_FUNDS, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
+    """
+    CreateHold: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.CreateHoldRequest, _hold_pb2.Hold]
+    """Reserves money of one of the caller's wallets for somebody, until it is captured or voided, or expires. It counts as spent today.
+    REST: POST /v1/holds, 201.
+    Errors: as SendMoney.
+    """
+    ListHolds: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListHoldsRequest, _payment_service_pb2.ListHoldsResponse]
+    """Holds that the caller pays or is paid by, newest first. REST: GET /v1/holds.
+    Errors: INVALID_ARGUMENT (400), RATE_LIMITED (429).
+    """
+    GetHold: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.GetHoldRequest, _hold_pb2.Hold]
+    """One of them. REST: GET /v1/holds/{id}.
+    Errors: INVALID_ARGUMENT (400), HOLD_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+    """
+    CaptureHold: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.CaptureHoldRequest, _payment_service_pb2.CaptureHoldResponse]
+    """Pays what is held, or a part of it, as often as something is left. For who is paid, and for who pays. REST: POST
+    /v1/holds/{hold_id}/capture.
+    Errors: INVALID_ARGUMENT (400), ACCOUNT_SUSPENDED (403), HOLD_NOT_FOUND, RECIPIENT_NOT_FOUND (404), HOLD_CLOSED, HOLD_EXPIRED,
+    CAPTURE_EXCEEDED, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
+    """
+    VoidHold: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.VoidHoldRequest, _payment_service_pb2.VoidHoldResponse]
+    """Lets go of what is held yet. For who would be paid: who pays has given their word until it expires. REST: POST
+    /v1/holds/{hold_id}/void. Voiding it again changes nothing.
+    Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), HOLD_NOT_FOUND (404), HOLD_CLOSED (409) when all was captured or it has
+    expired, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
+    """
 
 @_typing.type_check_only
 class PaymentServiceAsyncStub(PaymentServiceStub):
@@ -121,6 +168,51 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     Errors: INVALID_ARGUMENT, CURRENCY_MISMATCH, SELF_TRANSFER (400), ACCOUNT_SUSPENDED (403), WALLET_NOT_FOUND also for somebody
     else's, RECIPIENT_NOT_FOUND (404), INSUFFICIENT_FUNDS, REQUEST_ID_REUSED (409), DAILY_LIMIT_EXCEEDED, RATE_LIMITED, OVERLOADED (429),
     OUTCOME_UNKNOWN (503).
+    """
+    ListTransactions: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListTransactionsRequest, _payment_service_pb2.ListTransactionsResponse]  # type: ignore[assignment]
+    """What moved in the caller's wallets, newest first. REST: GET /v1/transactions.
+    Errors: INVALID_ARGUMENT (400) also for a `page_token` that is not of this list, WALLET_NOT_FOUND (404), RATE_LIMITED (429).
+    """
+    GetTransaction: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.GetTransactionRequest, _transaction_pb2.Transaction]  # type: ignore[assignment]
+    """One transaction of the caller's, with its audit trail. REST: GET /v1/transactions/{id}.
+    Errors: INVALID_ARGUMENT (400), TRANSACTION_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+    """
+    GetStatement: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.GetStatementRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """What moved in one of the caller's wallets, oldest first, as CSV in UTF-8 with a head line: `created_at, transaction_id, kind,
+    counterparty_id, amount, currency, balance_after, description`. Amounts are minor units, below zero for what went out; fees have lines
+    of their own. REST: GET /v1/wallets/{wallet_id}/statement.
+    Errors: INVALID_ARGUMENT (400), WALLET_NOT_FOUND (404), STATEMENT_TOO_LONG (409) over 10000 lines, RATE_LIMITED (429).
+    """
+    CreateRefund: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.CreateRefundRequest, _transaction_pb2.Transaction]  # type: ignore[assignment]
+    """Gives back what the caller was paid, or a part of it, as often as something is left. Fees are not given back. REST: POST
+    /v1/transactions/{transaction_id}/refunds, 201.
+    Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403) for who paid, ACCOUNT_SUSPENDED (403), TRANSACTION_NOT_FOUND, RECIPIENT_NOT_FOUND
+    (404), REFUND_EXCEEDED, NOT_REFUNDABLE, INSUFFICIENT_FUNDS, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
+    """
+    CreateHold: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.CreateHoldRequest, _hold_pb2.Hold]  # type: ignore[assignment]
+    """Reserves money of one of the caller's wallets for somebody, until it is captured or voided, or expires. It counts as spent today.
+    REST: POST /v1/holds, 201.
+    Errors: as SendMoney.
+    """
+    ListHolds: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListHoldsRequest, _payment_service_pb2.ListHoldsResponse]  # type: ignore[assignment]
+    """Holds that the caller pays or is paid by, newest first. REST: GET /v1/holds.
+    Errors: INVALID_ARGUMENT (400), RATE_LIMITED (429).
+    """
+    GetHold: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.GetHoldRequest, _hold_pb2.Hold]  # type: ignore[assignment]
+    """One of them. REST: GET /v1/holds/{id}.
+    Errors: INVALID_ARGUMENT (400), HOLD_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+    """
+    CaptureHold: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.CaptureHoldRequest, _payment_service_pb2.CaptureHoldResponse]  # type: ignore[assignment]
+    """Pays what is held, or a part of it, as often as something is left. For who is paid, and for who pays. REST: POST
+    /v1/holds/{hold_id}/capture.
+    Errors: INVALID_ARGUMENT (400), ACCOUNT_SUSPENDED (403), HOLD_NOT_FOUND, RECIPIENT_NOT_FOUND (404), HOLD_CLOSED, HOLD_EXPIRED,
+    CAPTURE_EXCEEDED, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
+    """
+    VoidHold: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.VoidHoldRequest, _payment_service_pb2.VoidHoldResponse]  # type: ignore[assignment]
+    """Lets go of what is held yet. For who would be paid: who pays has given their word until it expires. REST: POST
+    /v1/holds/{hold_id}/void. Voiding it again changes nothing.
+    Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), HOLD_NOT_FOUND (404), HOLD_CLOSED (409) when all was captured or it has
+    expired, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
     """
 
 class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -212,6 +304,105 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT, CURRENCY_MISMATCH, SELF_TRANSFER (400), ACCOUNT_SUSPENDED (403), WALLET_NOT_FOUND also for somebody
         else's, RECIPIENT_NOT_FOUND (404), INSUFFICIENT_FUNDS, REQUEST_ID_REUSED (409), DAILY_LIMIT_EXCEEDED, RATE_LIMITED, OVERLOADED (429),
         OUTCOME_UNKNOWN (503).
+        """
+
+    @_abc_1.abstractmethod
+    def ListTransactions(
+        self,
+        request: _payment_service_pb2.ListTransactionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.ListTransactionsResponse, _abc.Awaitable[_payment_service_pb2.ListTransactionsResponse]]:
+        """What moved in the caller's wallets, newest first. REST: GET /v1/transactions.
+        Errors: INVALID_ARGUMENT (400) also for a `page_token` that is not of this list, WALLET_NOT_FOUND (404), RATE_LIMITED (429).
+        """
+
+    @_abc_1.abstractmethod
+    def GetTransaction(
+        self,
+        request: _payment_service_pb2.GetTransactionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transaction_pb2.Transaction, _abc.Awaitable[_transaction_pb2.Transaction]]:
+        """One transaction of the caller's, with its audit trail. REST: GET /v1/transactions/{id}.
+        Errors: INVALID_ARGUMENT (400), TRANSACTION_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+        """
+
+    @_abc_1.abstractmethod
+    def GetStatement(
+        self,
+        request: _payment_service_pb2.GetStatementRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """What moved in one of the caller's wallets, oldest first, as CSV in UTF-8 with a head line: `created_at, transaction_id, kind,
+        counterparty_id, amount, currency, balance_after, description`. Amounts are minor units, below zero for what went out; fees have lines
+        of their own. REST: GET /v1/wallets/{wallet_id}/statement.
+        Errors: INVALID_ARGUMENT (400), WALLET_NOT_FOUND (404), STATEMENT_TOO_LONG (409) over 10000 lines, RATE_LIMITED (429).
+        """
+
+    @_abc_1.abstractmethod
+    def CreateRefund(
+        self,
+        request: _payment_service_pb2.CreateRefundRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transaction_pb2.Transaction, _abc.Awaitable[_transaction_pb2.Transaction]]:
+        """Gives back what the caller was paid, or a part of it, as often as something is left. Fees are not given back. REST: POST
+        /v1/transactions/{transaction_id}/refunds, 201.
+        Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403) for who paid, ACCOUNT_SUSPENDED (403), TRANSACTION_NOT_FOUND, RECIPIENT_NOT_FOUND
+        (404), REFUND_EXCEEDED, NOT_REFUNDABLE, INSUFFICIENT_FUNDS, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
+        """
+
+    @_abc_1.abstractmethod
+    def CreateHold(
+        self,
+        request: _payment_service_pb2.CreateHoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_hold_pb2.Hold, _abc.Awaitable[_hold_pb2.Hold]]:
+        """Reserves money of one of the caller's wallets for somebody, until it is captured or voided, or expires. It counts as spent today.
+        REST: POST /v1/holds, 201.
+        Errors: as SendMoney.
+        """
+
+    @_abc_1.abstractmethod
+    def ListHolds(
+        self,
+        request: _payment_service_pb2.ListHoldsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.ListHoldsResponse, _abc.Awaitable[_payment_service_pb2.ListHoldsResponse]]:
+        """Holds that the caller pays or is paid by, newest first. REST: GET /v1/holds.
+        Errors: INVALID_ARGUMENT (400), RATE_LIMITED (429).
+        """
+
+    @_abc_1.abstractmethod
+    def GetHold(
+        self,
+        request: _payment_service_pb2.GetHoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_hold_pb2.Hold, _abc.Awaitable[_hold_pb2.Hold]]:
+        """One of them. REST: GET /v1/holds/{id}.
+        Errors: INVALID_ARGUMENT (400), HOLD_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+        """
+
+    @_abc_1.abstractmethod
+    def CaptureHold(
+        self,
+        request: _payment_service_pb2.CaptureHoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.CaptureHoldResponse, _abc.Awaitable[_payment_service_pb2.CaptureHoldResponse]]:
+        """Pays what is held, or a part of it, as often as something is left. For who is paid, and for who pays. REST: POST
+        /v1/holds/{hold_id}/capture.
+        Errors: INVALID_ARGUMENT (400), ACCOUNT_SUSPENDED (403), HOLD_NOT_FOUND, RECIPIENT_NOT_FOUND (404), HOLD_CLOSED, HOLD_EXPIRED,
+        CAPTURE_EXCEEDED, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
+        """
+
+    @_abc_1.abstractmethod
+    def VoidHold(
+        self,
+        request: _payment_service_pb2.VoidHoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.VoidHoldResponse, _abc.Awaitable[_payment_service_pb2.VoidHoldResponse]]:
+        """Lets go of what is held yet. For who would be paid: who pays has given their word until it expires. REST: POST
+        /v1/holds/{hold_id}/void. Voiding it again changes nothing.
+        Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), HOLD_NOT_FOUND (404), HOLD_CLOSED (409) when all was captured or it has
+        expired, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
         """
 
 def add_PaymentServiceServicer_to_server(servicer: PaymentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sampan/payment/v1/transaction.proto\x12\x11sampan.payment.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\x02\n\x0bTransaction\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x11\n\twallet_id\x18\x04 \x01(\t\x12\x11\n\tdirection\x18\x05 \x01(\t\x12\x11\n\tsender_id\x18\x06 \x01(\t\x12\x14\n\x0crecipient_id\x18\x07 \x01(\t\x12\x0e\n\x06\x61mount\x18\x08 \x01(\x03\x12\x10\n\x08\x63urrency\x18\t \x01(\t\x12\x0b\n\x03\x66\x65\x65\x18\n \x01(\x03\x12\x15\n\rbalance_after\x18\x0b \x01(\x03\x12\x18\n\x0b\x64\x65scription\x18\x0c \x01(\tB\x03\x80\x01\x01\x12\x11\n\trefers_to\x18\r \x01(\t\x12.\n\ncreated_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sampan/payment/v1/transaction.proto\x12\x11sampan.payment.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe9\x02\n\x0bTransaction\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x11\n\twallet_id\x18\x04 \x01(\t\x12\x11\n\tdirection\x18\x05 \x01(\t\x12\x11\n\tsender_id\x18\x06 \x01(\t\x12\x14\n\x0crecipient_id\x18\x07 \x01(\t\x12\x0e\n\x06\x61mount\x18\x08 \x01(\x03\x12\x10\n\x08\x63urrency\x18\t \x01(\t\x12\x0b\n\x03\x66\x65\x65\x18\n \x01(\x03\x12\x15\n\rbalance_after\x18\x0b \x01(\x03\x12\x18\n\x0b\x64\x65scription\x18\x0c \x01(\tB\x03\x80\x01\x01\x12\x11\n\trefers_to\x18\r \x01(\t\x12.\n\ncreated_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08refunded\x18\x0f \x01(\x03\x12,\n\x05\x61udit\x18\x10 \x03(\x0b\x32\x1d.sampan.payment.v1.AuditEntry\"\x82\x01\n\nAuditEntry\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12\x0e\n\x06\x61mount\x18\x03 \x01(\x03\x12\x16\n\x0etransaction_id\x18\x04 \x01(\t\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,5 +35,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRANSACTION'].fields_by_name['description']._loaded_options = None
   _globals['_TRANSACTION'].fields_by_name['description']._serialized_options = b'\200\001\001'
   _globals['_TRANSACTION']._serialized_start=92
-  _globals['_TRANSACTION']._serialized_end=389
+  _globals['_TRANSACTION']._serialized_end=453
+  _globals['_AUDITENTRY']._serialized_start=456
+  _globals['_AUDITENTRY']._serialized_end=586
 # @@protoc_insertion_point(module_scope)

@@ -3,9 +3,11 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -37,6 +39,8 @@ class Transaction(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     REFERS_TO_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    REFUNDED_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7."""
     kind: _builtins.str
@@ -63,9 +67,15 @@ class Transaction(_message.Message):
     """What the sender wrote, or empty."""
     refers_to: _builtins.str
     """The refunded transaction, the captured hold, or whatever it was made for; empty when there is none."""
+    refunded: _builtins.int
+    """What was given back of it so far, in minor units. In GetTransaction only."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When."""
+
+    @_builtins.property
+    def audit(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditEntry]:
+        """What happened with it, oldest first. In GetTransaction only."""
 
     def __init__(
         self,
@@ -84,11 +94,53 @@ class Transaction(_message.Message):
         description: _builtins.str = ...,
         refers_to: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
+        refunded: _builtins.int = ...,
+        audit: _abc.Iterable[Global___AuditEntry] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "balance_after", b"balance_after", "created_at", b"created_at", "currency", b"currency", "description", b"description", "direction", b"direction", "fee", b"fee", "id", b"id", "kind", b"kind", "recipient_id", b"recipient_id", "refers_to", b"refers_to", "sender_id", b"sender_id", "status", b"status", "wallet_id", b"wallet_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "audit", b"audit", "balance_after", b"balance_after", "created_at", b"created_at", "currency", b"currency", "description", b"description", "direction", b"direction", "fee", b"fee", "id", b"id", "kind", b"kind", "recipient_id", b"recipient_id", "refers_to", b"refers_to", "refunded", b"refunded", "sender_id", b"sender_id", "status", b"status", "wallet_id", b"wallet_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Transaction: _TypeAlias = Transaction  # noqa: Y015
+
+@_typing.final
+class AuditEntry(_message.Message):
+    """Something that happened with a transaction, or with what it was made for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    TRANSACTION_ID_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    event: _builtins.str
+    """Such as `posted`, `fee`, `refunded`, `hold_created`, `hold_captured`."""
+    actor: _builtins.str
+    """Who did it: an account, or the name of a service."""
+    amount: _builtins.int
+    """Minor units, when it is about an amount."""
+    transaction_id: _builtins.str
+    """The transaction that it made, when that is another one."""
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        event: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        amount: _builtins.int = ...,
+        transaction_id: _builtins.str = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "amount", b"amount", "created_at", b"created_at", "event", b"event", "transaction_id", b"transaction_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditEntry: _TypeAlias = AuditEntry  # noqa: Y015

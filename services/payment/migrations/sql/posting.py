@@ -188,5 +188,27 @@ _SIGNATURE = (
     " text[], bigint[], uuid[], uuid[], uuid[], bytea[], uuid[], text[], bytea[], text[], text)"
 )
 
-FUNCTIONS = {_SIGNATURE: POST_TRANSFERS}
-RIGHTS = (f"GRANT EXECUTE ON FUNCTION {_SIGNATURE} TO payment",)
+# The number of an account's first posting from a moment on, found by halving: numbers have no gaps, and times
+# follow them.
+SEQ_AT = """
+CREATE FUNCTION seq_at(p_account uuid, p_moment timestamptz) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_low bigint := 1;
+    v_high bigint;
+    v_middle bigint;
+BEGIN
+    SELECT seq + 1 INTO v_high FROM accounts WHERE id = p_account;
+    WHILE v_low < v_high LOOP
+        v_middle := (v_low + v_high) / 2;
+        IF (SELECT created_at < p_moment FROM postings WHERE account_id = p_account AND seq = v_middle) THEN
+            v_low := v_middle + 1;
+        ELSE
+            v_high := v_middle;
+        END IF;
+    END LOOP;
+    RETURN v_low;
+END $$
+"""
+
+FUNCTIONS = {_SIGNATURE: POST_TRANSFERS, "seq_at(uuid, timestamptz)": SEQ_AT}
+RIGHTS = tuple(f"GRANT EXECUTE ON FUNCTION {name} TO payment" for name in FUNCTIONS)
