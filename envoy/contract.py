@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from sampan.options.v1 import policy_pb2
 
 # Fails closed: an access level that is not here has no route.
 REACHABLE = frozenset({policy_pb2.ACCESS_PUBLIC, policy_pb2.ACCESS_USER, policy_pb2.ACCESS_ADMIN})
+HTTP_BODY = ".google.api.HttpBody"
 
 TEMPLATE_TOKEN = re.compile(
     r"\{[^{}=]+(?:=(?P<inner>[^{}]+))?\}|(?P<rest>\*\*)|(?P<one>\*)|(?P<text>[^{}*]+)"
@@ -86,9 +87,20 @@ def read_methods(descriptors: Path, services: tuple[str, ...]) -> tuple[Method, 
     missing = [name for name in services if name not in known]
     if missing:
         raise ValueError(f"{descriptors} lacks {', '.join(missing)}: generate the descriptors anew")
+    raw = frozenset(_raw_fields(files))
     return tuple(
-        _method(name, method) for name in services for method in known[name].method if _reachable(method)
+        _method(name, method, raw) for name in services for method in known[name].method if _reachable(method)
     )
+
+
+def _raw_fields(files: Iterable[descriptor_pb2.FileDescriptorProto]) -> Iterator[str]:
+    """Fields that take a body as it comes, and requests that are one as a whole, by their full names."""
+    yield HTTP_BODY
+    for file in files:
+        for message in file.message_type:
+            for field in message.field:
+                if field.type_name == HTTP_BODY:
+                    yield f".{file.package}.{message.name}.{field.name}"
 
 
 def _reachable(method: descriptor_pb2.MethodDescriptorProto) -> bool:
@@ -98,7 +110,7 @@ def _reachable(method: descriptor_pb2.MethodDescriptorProto) -> bool:
     return options.Extensions[policy_pb2.policy].access in REACHABLE
 
 
-def _method(service: str, method: descriptor_pb2.MethodDescriptorProto) -> Method:
+def _method(service: str, method: descriptor_pb2.MethodDescriptorProto, raw: frozenset[str]) -> Method:
     policy = method.options.Extensions[policy_pb2.policy]
     streaming = method.client_streaming or method.server_streaming
     return Method(
@@ -110,18 +122,18 @@ def _method(service: str, method: descriptor_pb2.MethodDescriptorProto) -> Metho
         client_streaming=method.client_streaming,
         server_streaming=method.server_streaming,
         lines=method.server_streaming and method.output_type != _RAW,
-        bindings=tuple(_bindings(method)),
+        bindings=tuple(_bindings(method, raw)),
     )
 
 
-def _bindings(method: descriptor_pb2.MethodDescriptorProto) -> Iterator[Binding]:
+def _bindings(method: descriptor_pb2.MethodDescriptorProto, raw: frozenset[str]) -> Iterator[Binding]:
     if not method.options.HasExtension(annotations_pb2.http):
         return
     rule = method.options.Extensions[annotations_pb2.http]
-    raw = method.input_type == _RAW
     for each in (rule, *rule.additional_bindings):
         verb, template = _pattern(each)
-        yield Binding(verb, template, json_body=bool(each.body) and not raw)
+        as_it_comes = method.input_type in raw or f"{method.input_type}.{each.body}" in raw
+        yield Binding(verb, template, json_body=bool(each.body) and not as_it_comes)
 
 
 def _pattern(rule: http_pb2.HttpRule) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from services.mesh.identity_client import IdentityClient
 from services.mesh.paging import PageTokens
 from services.mesh.personal import PersonKeys
 from services.mesh.settings import MeshSettings
+from services.payment.app_topups import TopUps
 from services.payment.bills import BillService
 from services.payment.domain import Draft, Posted
 from services.payment.events import Events
@@ -87,6 +88,7 @@ async def build(
     life = timedelta(seconds=settings.hold_seconds)
     holds = HoldService(base.database, idempotency, wallets, ledger, page_key, life=life)
     refunds = RefundService(base.database, idempotency, ledger)
+    top_ups = TopUps(base, mesh, settings, idempotency, clock)
     sweeper = HoldSweeper(holds, base.log, interval=settings.hold_sweep_seconds)
 
     async def close() -> None:
@@ -100,6 +102,8 @@ async def build(
         settings=settings,
         servicers={
             "sampan.payment.v1.PaymentService": PaymentServicer(
+                top_ups.methods,
+                top_ups.transactions(ReadingMethods(reading)),
                 WalletMethods(wallets, sends, idempotency),
                 ReadingMethods(reading),
                 HoldMethods(holds, refunds, reading, idempotency),
@@ -108,11 +112,12 @@ async def build(
             "sampan.payment.v1.PaymentInternalService": Parts(
                 PaymentInternalServicer(wallets, transfers, idempotency, window=settings.stream_window),
                 BillTotalsMethods(bills),
+                top_ups.review,
             ),
         },
         keys=identity,
         revocations=identity.revocations,
-        background=(*base.background, sweeper.run),
+        background=(*base.background, sweeper.run, top_ups.run),
         observed=base.observed,
         closers=(close,),
     )

@@ -9,6 +9,7 @@ from services.mesh.errors import (
     NotFound,
     PermissionDenied,
     RateLimited,
+    Unauthenticated,
 )
 
 DOMAIN = "sampan.payment"
@@ -120,3 +121,87 @@ class BillCapExceeded(FailedPrecondition):
     reason = "BILL_CAP_EXCEEDED"
     domain = DOMAIN
     detail = "your pending bills would come to more than they may: pay them first"
+
+
+class TopUpNotFound(NotFound):
+    reason = "TOP_UP_NOT_FOUND"
+    domain = DOMAIN
+    detail = "there is no such top-up"
+
+
+class AmountTooLarge(InvalidArgument):
+    reason = "AMOUNT_TOO_LARGE"
+    domain = DOMAIN
+    detail = "this is more than may be topped up at once"
+
+
+class TooManyTopUps(FailedPrecondition):
+    reason = "TOO_MANY_TOP_UPS"
+    domain = DOMAIN
+    detail = "you have too many top-ups open: pay one, or wait until they expire"
+
+
+class MethodUnavailable(FailedPrecondition):
+    reason = "METHOD_UNAVAILABLE"
+    domain = DOMAIN
+    detail = "nobody takes money by this method just now"
+
+
+class ProviderNotFound(NotFound):
+    reason = "PROVIDER_NOT_FOUND"
+    domain = DOMAIN
+    detail = "there is no such provider"
+
+
+class SignatureInvalid(Unauthenticated):
+    reason = "SIGNATURE_INVALID"
+    domain = DOMAIN
+    detail = "the callback is not signed by this provider"
+
+
+class CallbackStale(Unauthenticated):
+    reason = "CALLBACK_STALE"
+    domain = DOMAIN
+    detail = "the callback was signed too long ago, or in the future"
+
+
+class CallbackMalformed(InvalidArgument):
+    reason = "CALLBACK_MALFORMED"
+    domain = DOMAIN
+    detail = "the callback cannot be read"
+
+
+class CallbackConflict(FailedPrecondition):
+    reason = "CALLBACK_CONFLICT"
+    domain = DOMAIN
+    detail = "another payment has this id"
+
+
+class QrExpired(FailedPrecondition):
+    reason = "QR_EXPIRED"
+    domain = DOMAIN
+    detail = "this QR has expired: ask for a new one"
+
+
+class TopUpSettled(FailedPrecondition):
+    reason = "TOP_UP_SETTLED"
+    domain = DOMAIN
+    detail = "this QR is paid already"
+
+
+class PaymentInProgress(FailedPrecondition):
+    reason = "PAYMENT_IN_PROGRESS"
+    domain = DOMAIN
+    detail = "somebody is paying this QR"
+
+
+class PaymentNotHeld(NotFound):
+    reason = "PAYMENT_NOT_HELD"
+    domain = DOMAIN
+    detail = "there is no such payment among those held for review"
+
+
+class PaymentResolved(FailedPrecondition):
+    reason = "PAYMENT_RESOLVED"
+    domain = DOMAIN
+    detail = "this payment was decided about before"

@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import UUID
 
 from services.mesh import idempotency, outbox
-from services.payment import models_bills
+from services.payment import models_bills, models_topups
 
 metadata = MetaData()
 
@@ -193,5 +193,6 @@ person_keys = Table(
 )
 
 models_bills.declare(metadata)
+top_ups, provider_payments, resolutions = models_topups.declare(metadata)
 idempotency.declare(metadata)
 outbox.declare(metadata)

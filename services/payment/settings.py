@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from pathlib import Path
+
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.mesh.settings import DatabaseSettings
@@ -49,6 +51,39 @@ class PaymentSettings(DatabaseSettings):
     bills_currency: str = Field(default="THB", pattern=f"^({'|'.join(CURRENCIES)})$")
     # What one person's pending bills come to at most, in minor units.
     bills_cap: int = Field(default=100_000, ge=1)
+
+    # What one top-up may bring, in minor units, by currency: at first what tier 3 may send in a day.
+    top_up_most: dict[str, int] = Field(
+        default_factory=lambda: {one: most[-1] for one, most in _DAILY.items()}
+    )
+    # How long a QR can be paid, in seconds.
+    top_up_seconds: float = Field(default=900.0, gt=0, le=86_400)
+    # Top-ups that one person may have open.
+    top_up_open: int = Field(default=20, ge=1, le=1000)
+    # How old a callback may be, in seconds, and how far ahead of our clock.
+    callback_tolerance: float = Field(default=300.0, gt=0, le=3600)
+    # The sweeper, in seconds: between its rounds, and for how long a top-up is one sweeper's own.
+    sweep_seconds: float = Field(default=1.0, gt=0, le=60)
+    sweep_lease_seconds: float = Field(default=30.0, gt=0)
+    # How long a bank may take to say what it has, in seconds.
+    ask_seconds: float = Field(default=5.0, gt=0, le=60)
+    # After how long a bank is asked about a payment that has begun; how long after its end a QR expires; how
+    # long a bank may be about a payment of which it says that it has no money.
+    inquiry_seconds: float = Field(default=5.0, gt=0)
+    expiry_grace_seconds: float = Field(default=5.0, ge=0)
+    patience_seconds: float = Field(default=900.0, ge=0)
+    # The sandbox bank, in development only: the secret of its callbacks in hexadecimal, and its journal.
+    sandbox_secret: SecretStr = SecretStr("")
+    sandbox_journal: Path | None = None
+
+    @field_validator("top_up_most")
+    @classmethod
+    def _of_each_currency(cls, given: dict[str, int]) -> dict[str, int]:
+        merged = {one: most[-1] for one, most in _DAILY.items()} | given
+        # A QR has 13 characters for an amount.
+        if set(merged) != set(CURRENCIES) or not all(0 < most < 10**12 for most in merged.values()):
+            raise ValueError("top_up_most must have amounts from 1 to 999999999999 for known currencies")
+        return merged
 
     @field_validator("daily_limits")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from services.stack.commands import (
+    banking,
     benchmark,
     chatting,
     checking,
@@ -17,6 +18,7 @@ from services.stack.commands import (
     measuring,
     money,
     people,
+    reviewing,
     seeding,
     serving,
     statistics,
@@ -65,6 +67,9 @@ app.add_typer(people.admin, name="admin")
 app.add_typer(statistics.analytics, name="analytics")
 app.add_typer(people.identity, name="identity")
 app.add_typer(money.payment, name="payment")
+app.add_typer(banking.bank, name="bank")
+money.payment.command()(reviewing.held)
+money.payment.command()(reviewing.resolve)
 
 
 if __name__ == "__main__":

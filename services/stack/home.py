@@ -15,7 +15,9 @@ from services.stack.errors import StackError
 from services.stack.files import write_private
 from services.stack.paths import ROOT
 
-FOLDERS = ("pki", "postgres", "redis", "nats", "logs", "run", "files", "cache")
+# What the sandbox bank has taken.
+BANK = "bank"
+FOLDERS = ("pki", "postgres", "redis", "nats", "logs", "run", "files", "cache", BANK)
 FILES = ("secrets.json", "state.json", "lock")
 
 STOPPED, STARTING, READY, STOPPING = "stopped", "starting", "ready", "stopping"

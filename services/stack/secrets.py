@@ -14,6 +14,8 @@ from services.stack.home import Home
 from services.stack.pki import OPERATOR
 
 FILE = "secrets.json"
+# The bank that the stack plays itself.
+SANDBOX = "sandbox"
 
 
 @dataclass(slots=True)
@@ -25,6 +27,8 @@ class Secrets:
     nats_users: dict[str, str] = field(default_factory=dict)
     redis_users: dict[str, str] = field(default_factory=dict)
     master_keys: dict[str, str] = field(default_factory=dict)
+    # What providers of money sign their callbacks with, in hexadecimal.
+    provider_keys: dict[str, str] = field(default_factory=dict)
     # Of the people that `sampan seed` makes.
     demo_password: str = ""
 
@@ -70,4 +74,5 @@ def complete(secrets: Secrets, services: Iterable[str]) -> None:
         secrets.nats_users.setdefault(service, new_password())
         secrets.redis_users.setdefault(service, new_password())
         secrets.master_keys.setdefault(service, new_master_key())
+    secrets.provider_keys.setdefault(SANDBOX, os.urandom(32).hex())
     secrets.nats_users.setdefault(OPERATOR, new_password())

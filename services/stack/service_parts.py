@@ -12,11 +12,12 @@ from signal import SIGINT
 from services.stack import binaries
 from services.stack.addresses import OUTSIDE, Addresses
 from services.stack.errors import StackError
-from services.stack.home import Home
+from services.stack.home import BANK, Home
 from services.stack.part import Part, inherited
 from services.stack.paths import ROOT
 from services.stack.pki import Pki
 from services.stack.ports import LOOPBACK
+from services.stack.secrets import SANDBOX
 from services.stack.topology import PROCESSES, REPLICAS, SERVERS, SERVICES, Process, processes
 
 # Read by libraries that services use; everything else a service knows is in SAMPAN_ variables.
@@ -163,6 +164,9 @@ class ServiceParts:
         if SERVICES[service].database:
             made["DATABASE_URL"] = self.addresses.database(service)
             made["MASTER_KEY"] = self.addresses.secrets.master_keys[service]
+        if SERVICES[service].bank:
+            made["SANDBOX_SECRET"] = self.addresses.secrets.provider_keys[SANDBOX]
+            made["SANDBOX_JOURNAL"] = str(self.home / BANK)
         return {prefix + name: value for name, value in made.items()}
 
 

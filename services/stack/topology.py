@@ -14,7 +14,8 @@ class Service:
     `public` and `internal` are full names of protobuf services; only the public ones get routes at the edge.
     `websocket` is a path at the edge whose WebSockets go to a listener of the service's own.
     `database` says whether it owns one: `sampan_<name>`, with the roles `<name>_owner` and `<name>`, and a
-    master key for what it encrypts there.
+    master key for what it encrypts there. `bank` says whether the sandbox bank calls it back: it gets the
+    bank's secret, and may ask it.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Service:
     internal: tuple[str, ...] = ()
     database: bool = True
     websocket: str = ""
+    bank: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ SERVICES: dict[str, Service] = {
             "payment",
             public=("sampan.payment.v1.PaymentService",),
             internal=("sampan.payment.v1.PaymentInternalService",),
+            bank=True,
         ),
         Service("analytics", public=("sampan.analytics.v1.AnalyticsService",)),
         Service("web", public=("sampan.web.v1.WebService",), database=False),

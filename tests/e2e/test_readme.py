@@ -37,6 +37,8 @@ def test_the_examples_of_the_readme_work(stack: Stack) -> None:
     assert f"ready http://127.0.0.1:{stack.port}" in done.stdout
     assert done.stdout.count("Somchai") >= 4
     assert "TOKEN_MISSING" in done.stdout
+    assert '"outcome": "credited"' in done.stdout
+    assert '"balance":"25000"' in done.stdout
     assert done.stdout.count("malee: Is the batik ready?") == 2
     assert done.stdout.count("siti: It is, come by.") == 2
     python = "".join(body for kind, body in BLOCKS if kind == "python")

@@ -157,6 +157,7 @@ async def behind(
             PresenceServiceStub(await enter(channel_as("edge", present, "presence", pki))),
             PaymentServiceStub(await enter(channel_as("edge", paying, "payment", pki))),
             PaymentInternalServiceStub(await enter(channel_as("identity", paying, "payment", pki))),
+            PaymentInternalServiceStub(await enter(channel_as("operator", paying, "payment", pki))),
             minter,
             *owners,
             Mailbox(operator),

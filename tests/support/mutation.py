@@ -22,7 +22,7 @@ class World:
     """Services as their callers see them, their databases as their owners do, and what people were sent.
 
     `operating` is identity for the operator, `delivering` and `notifying` are notification for identity and
-    for the operator; `standing` is payment for identity; `people` talk through messaging.
+    for the operator, `standing` and `reviewing` payment for these two; `people` talk through messaging.
     """
 
     identity: Any
@@ -33,6 +33,7 @@ class World:
     presence: Any
     payment: Any
     standing: Any
+    reviewing: Any
     minter: Minter
     identity_owner: asyncpg.Connection
     profile_owner: asyncpg.Connection

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 
 from sampan.payment.v1 import payment_internal_service_pb2 as internal
 from sampan.payment.v1 import payment_service_pb2 as pb
+from sampan.payment.v1.top_up_pb2 import CreateTopUpRequest, ResolvePaymentRequest
 from tests.support.money import fund
 from tests.support.mutation import Mutation, World, sender
 
 STANDINGS = "(SELECT count(*) FROM standings)"
+RESOLUTIONS = "(SELECT count(*) FROM resolutions)"
+REVIEWS = "(SELECT count(*) FROM transfers WHERE kind = 'review')"
+TOP_UPS = "(SELECT count(*) FROM top_ups)"
 WALLETS = "(SELECT count(*) FROM accounts WHERE kind = 'wallet')"
 SENT = "(SELECT sum(amount) FROM transfers WHERE kind = 'send')"
 REFUNDED = "(SELECT sum(amount) FROM transfers WHERE kind = 'refund')"
@@ -157,12 +161,51 @@ async def _rich(world: World) -> tuple[_Person, str]:
     return person, wallet.id
 
 
+async def create_top_up(world: World) -> Mutation:
+    method, token, elsewhere = world.payment.CreateTopUp, world.minter.token(), world.minter.token()
+    requests = []
+    for whose in (token, elsewhere):
+        wallet = await world.payment.CreateWallet(
+            pb.CreateWalletRequest(currency="VND"), metadata=[("authorization", f"Bearer {whose}")]
+        )
+        requests.append(
+            CreateTopUpRequest(wallet_id=wallet.id, amount=50_000, currency="VND", method="vietqr")
+        )
+    other = CreateTopUpRequest()
+    other.CopyFrom(requests[0])
+    other.amount += 1
+    return Mutation(
+        sender(method, requests[0], token),
+        world.payment_owner,
+        {TOP_UPS: 1},
+        sender(method, other, token),
+        sender(method, requests[1], elsewhere),
+    )
+
+
+async def resolve_payment(world: World) -> Mutation:
+    method, payment_id = world.reviewing.ResolvePayment, str(uuid.uuid4())
+    await world.payment_owner.execute(
+        "INSERT INTO provider_payments (provider, payment_id, method, reference, amount, currency, paid_at, "
+        "held_because, transfer_id) VALUES ('sandbox', $1, 'promptpay', 'STRAY', 5, 'THB', now(), "
+        "'UNKNOWN_REFERENCE', gen_random_uuid())",
+        payment_id,
+    )
+    request = ResolvePaymentRequest(provider="sandbox", payment_id=payment_id, decision="return")
+    other = ResolvePaymentRequest(provider="sandbox", payment_id=payment_id, decision="credit")
+    return Mutation(
+        sender(method, request), world.payment_owner, {RESOLUTIONS: 1, REVIEWS: 1}, sender(method, other)
+    )
+
+
 PAYMENT: dict[str, Callable[[World], Awaitable[Mutation]]] = {
     "PaymentService/CreateWallet": create_wallet,
+    "PaymentService/CreateTopUp": create_top_up,
     "PaymentService/SendMoney": send_money,
     "PaymentService/CreateRefund": create_refund,
     "PaymentService/CreateHold": create_hold,
     "PaymentService/CaptureHold": capture_hold,
     "PaymentService/VoidHold": void_hold,
+    "PaymentInternalService/ResolvePayment": resolve_payment,
     "PaymentInternalService/SetStanding": set_standing,
 }

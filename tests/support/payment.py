@@ -111,10 +111,14 @@ class Payer:
 
 @dataclass(frozen=True)
 class Payers:
-    """Makes people up. `internal` is payment as identity calls it, `settling` as commerce does."""
+    """Makes people up.
+
+    `internal` is payment as identity calls it, `operating` as the operator, `settling` as commerce.
+    """
 
     stub: PaymentServiceStub
     internal: PaymentInternalServiceStub
+    operating: PaymentInternalServiceStub
     settling: PaymentInternalServiceStub
     minter: Minter
     owner: asyncpg.Connection
@@ -141,12 +145,14 @@ async def payers(app: App, address: str, database: Clone, pki: Pki) -> AsyncIter
     async with (
         channel_as("edge", address, "payment", pki) as edge,
         channel_as("identity", address, "payment", pki) as identity,
+        channel_as("operator", address, "payment", pki) as operator,
         channel_as("commerce", address, "payment", pki) as commerce,
     ):
         try:
             yield Payers(
                 PaymentServiceStub(edge),
                 PaymentInternalServiceStub(identity),
+                PaymentInternalServiceStub(operator),
                 PaymentInternalServiceStub(commerce),
                 Minter.of(app),
                 owner,

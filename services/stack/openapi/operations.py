@@ -128,6 +128,8 @@ class Operations:
             required = bool(set(self._schemas.required(message)) - set(binding.variables))
         else:
             field = message.fields_by_name[binding.body]
+            if field.message_type is not None and field.message_type.full_name == HTTP_BODY:
+                return {"required": True, "content": {"*/*": {"schema": {}}}}
             schema, required = self._schemas.field(field), binding.body in self._schemas.required(message)
         return {**({"required": True} if required else {}), "content": {JSON: {"schema": schema}}}
 

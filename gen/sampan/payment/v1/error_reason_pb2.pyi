@@ -96,6 +96,62 @@ class _PaymentErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pa
     """409 FAILED_PRECONDITION. With this bill, the caller's pending ones would come to more than they may: 1000.00 of the bills' currency.
     Sample: {"reason":"BILL_CAP_EXCEEDED","detail":"your pending bills would come to more than they may: pay them first"}
     """
+    PAYMENT_ERROR_REASON_TOP_UP_NOT_FOUND: _PaymentErrorReason.ValueType  # 60
+    """404 NOT_FOUND. There is no such top-up, or it is somebody else's.
+    Sample: {"reason":"TOP_UP_NOT_FOUND","detail":"there is no such top-up"}
+    """
+    PAYMENT_ERROR_REASON_AMOUNT_TOO_LARGE: _PaymentErrorReason.ValueType  # 61
+    """400 INVALID_ARGUMENT. More than may come at once.
+    Sample: {"reason":"AMOUNT_TOO_LARGE","detail":"this is more than may be topped up at once"}
+    """
+    PAYMENT_ERROR_REASON_TOO_MANY_TOP_UPS: _PaymentErrorReason.ValueType  # 62
+    """409 FAILED_PRECONDITION. The caller has as many top-ups open as anybody may.
+    Sample: {"reason":"TOO_MANY_TOP_UPS","detail":"you have too many top-ups open: pay one, or wait until they expire"}
+    """
+    PAYMENT_ERROR_REASON_METHOD_UNAVAILABLE: _PaymentErrorReason.ValueType  # 63
+    """409 FAILED_PRECONDITION. No provider takes money by this method now.
+    Sample: {"reason":"METHOD_UNAVAILABLE","detail":"nobody takes money by this method just now"}
+    """
+    PAYMENT_ERROR_REASON_PROVIDER_NOT_FOUND: _PaymentErrorReason.ValueType  # 64
+    """404 NOT_FOUND. There is no such provider.
+    Sample: {"reason":"PROVIDER_NOT_FOUND","detail":"there is no such provider"}
+    """
+    PAYMENT_ERROR_REASON_SIGNATURE_INVALID: _PaymentErrorReason.ValueType  # 65
+    """401 UNAUTHENTICATED. The callback is not signed by the provider that it names.
+    Sample: {"reason":"SIGNATURE_INVALID","detail":"the callback is not signed by this provider"}
+    """
+    PAYMENT_ERROR_REASON_CALLBACK_STALE: _PaymentErrorReason.ValueType  # 66
+    """401 UNAUTHENTICATED. It was signed longer ago than callbacks may be, or in the future.
+    Sample: {"reason":"CALLBACK_STALE","detail":"the callback was signed too long ago, or in the future"}
+    """
+    PAYMENT_ERROR_REASON_CALLBACK_MALFORMED: _PaymentErrorReason.ValueType  # 67
+    """400 INVALID_ARGUMENT. It is signed, but says nothing that can be understood.
+    Sample: {"reason":"CALLBACK_MALFORMED","detail":"the callback cannot be read"}
+    """
+    PAYMENT_ERROR_REASON_CALLBACK_CONFLICT: _PaymentErrorReason.ValueType  # 68
+    """409 FAILED_PRECONDITION. The provider said something else of this payment before.
+    Sample: {"reason":"CALLBACK_CONFLICT","detail":"another payment has this id"}
+    """
+    PAYMENT_ERROR_REASON_QR_EXPIRED: _PaymentErrorReason.ValueType  # 69
+    """409 FAILED_PRECONDITION. The QR is not to be paid any more.
+    Sample: {"reason":"QR_EXPIRED","detail":"this QR has expired: ask for a new one"}
+    """
+    PAYMENT_ERROR_REASON_TOP_UP_SETTLED: _PaymentErrorReason.ValueType  # 70
+    """409 FAILED_PRECONDITION. Money has come for this QR already.
+    Sample: {"reason":"TOP_UP_SETTLED","detail":"this QR is paid already"}
+    """
+    PAYMENT_ERROR_REASON_PAYMENT_IN_PROGRESS: _PaymentErrorReason.ValueType  # 71
+    """409 FAILED_PRECONDITION. Somebody is just paying this QR.
+    Sample: {"reason":"PAYMENT_IN_PROGRESS","detail":"somebody is paying this QR"}
+    """
+    PAYMENT_ERROR_REASON_PAYMENT_NOT_HELD: _PaymentErrorReason.ValueType  # 72
+    """404 NOT_FOUND. There is no such payment among those held for review.
+    Sample: {"reason":"PAYMENT_NOT_HELD","detail":"there is no such payment among those held for review"}
+    """
+    PAYMENT_ERROR_REASON_PAYMENT_RESOLVED: _PaymentErrorReason.ValueType  # 73
+    """409 FAILED_PRECONDITION. Somebody decided about it before.
+    Sample: {"reason":"PAYMENT_RESOLVED","detail":"this payment was decided about before"}
+    """
 
 class PaymentErrorReason(_PaymentErrorReason, metaclass=_PaymentErrorReasonEnumTypeWrapper):
     """Reasons of this context; the domain is `sampan.payment`. Sent without the prefix."""
@@ -173,5 +229,61 @@ Sample: {"reason":"BILL_NOT_FOUND","detail":"there is no such bill"}
 PAYMENT_ERROR_REASON_BILL_CAP_EXCEEDED: PaymentErrorReason.ValueType  # 41
 """409 FAILED_PRECONDITION. With this bill, the caller's pending ones would come to more than they may: 1000.00 of the bills' currency.
 Sample: {"reason":"BILL_CAP_EXCEEDED","detail":"your pending bills would come to more than they may: pay them first"}
+"""
+PAYMENT_ERROR_REASON_TOP_UP_NOT_FOUND: PaymentErrorReason.ValueType  # 60
+"""404 NOT_FOUND. There is no such top-up, or it is somebody else's.
+Sample: {"reason":"TOP_UP_NOT_FOUND","detail":"there is no such top-up"}
+"""
+PAYMENT_ERROR_REASON_AMOUNT_TOO_LARGE: PaymentErrorReason.ValueType  # 61
+"""400 INVALID_ARGUMENT. More than may come at once.
+Sample: {"reason":"AMOUNT_TOO_LARGE","detail":"this is more than may be topped up at once"}
+"""
+PAYMENT_ERROR_REASON_TOO_MANY_TOP_UPS: PaymentErrorReason.ValueType  # 62
+"""409 FAILED_PRECONDITION. The caller has as many top-ups open as anybody may.
+Sample: {"reason":"TOO_MANY_TOP_UPS","detail":"you have too many top-ups open: pay one, or wait until they expire"}
+"""
+PAYMENT_ERROR_REASON_METHOD_UNAVAILABLE: PaymentErrorReason.ValueType  # 63
+"""409 FAILED_PRECONDITION. No provider takes money by this method now.
+Sample: {"reason":"METHOD_UNAVAILABLE","detail":"nobody takes money by this method just now"}
+"""
+PAYMENT_ERROR_REASON_PROVIDER_NOT_FOUND: PaymentErrorReason.ValueType  # 64
+"""404 NOT_FOUND. There is no such provider.
+Sample: {"reason":"PROVIDER_NOT_FOUND","detail":"there is no such provider"}
+"""
+PAYMENT_ERROR_REASON_SIGNATURE_INVALID: PaymentErrorReason.ValueType  # 65
+"""401 UNAUTHENTICATED. The callback is not signed by the provider that it names.
+Sample: {"reason":"SIGNATURE_INVALID","detail":"the callback is not signed by this provider"}
+"""
+PAYMENT_ERROR_REASON_CALLBACK_STALE: PaymentErrorReason.ValueType  # 66
+"""401 UNAUTHENTICATED. It was signed longer ago than callbacks may be, or in the future.
+Sample: {"reason":"CALLBACK_STALE","detail":"the callback was signed too long ago, or in the future"}
+"""
+PAYMENT_ERROR_REASON_CALLBACK_MALFORMED: PaymentErrorReason.ValueType  # 67
+"""400 INVALID_ARGUMENT. It is signed, but says nothing that can be understood.
+Sample: {"reason":"CALLBACK_MALFORMED","detail":"the callback cannot be read"}
+"""
+PAYMENT_ERROR_REASON_CALLBACK_CONFLICT: PaymentErrorReason.ValueType  # 68
+"""409 FAILED_PRECONDITION. The provider said something else of this payment before.
+Sample: {"reason":"CALLBACK_CONFLICT","detail":"another payment has this id"}
+"""
+PAYMENT_ERROR_REASON_QR_EXPIRED: PaymentErrorReason.ValueType  # 69
+"""409 FAILED_PRECONDITION. The QR is not to be paid any more.
+Sample: {"reason":"QR_EXPIRED","detail":"this QR has expired: ask for a new one"}
+"""
+PAYMENT_ERROR_REASON_TOP_UP_SETTLED: PaymentErrorReason.ValueType  # 70
+"""409 FAILED_PRECONDITION. Money has come for this QR already.
+Sample: {"reason":"TOP_UP_SETTLED","detail":"this QR is paid already"}
+"""
+PAYMENT_ERROR_REASON_PAYMENT_IN_PROGRESS: PaymentErrorReason.ValueType  # 71
+"""409 FAILED_PRECONDITION. Somebody is just paying this QR.
+Sample: {"reason":"PAYMENT_IN_PROGRESS","detail":"somebody is paying this QR"}
+"""
+PAYMENT_ERROR_REASON_PAYMENT_NOT_HELD: PaymentErrorReason.ValueType  # 72
+"""404 NOT_FOUND. There is no such payment among those held for review.
+Sample: {"reason":"PAYMENT_NOT_HELD","detail":"there is no such payment among those held for review"}
+"""
+PAYMENT_ERROR_REASON_PAYMENT_RESOLVED: PaymentErrorReason.ValueType  # 73
+"""409 FAILED_PRECONDITION. Somebody decided about it before.
+Sample: {"reason":"PAYMENT_RESOLVED","detail":"this payment was decided about before"}
 """
 Global___PaymentErrorReason: _TypeAlias = PaymentErrorReason  # noqa: Y015

@@ -5,6 +5,7 @@ import warnings
 
 from sampan.payment.v1 import bill_pb2 as sampan_dot_payment_dot_v1_dot_bill__pb2
 from sampan.payment.v1 import payment_internal_service_pb2 as sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2
+from sampan.payment.v1 import top_up_pb2 as sampan_dot_payment_dot_v1_dot_top__up__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -56,6 +57,16 @@ class PaymentInternalServiceStub:
                 request_serializer=sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.StreamTransfersRequest.SerializeToString,
                 response_deserializer=sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.StreamTransfersResponse.FromString,
                 _registered_method=True)
+        self.ListHeldPayments = channel.unary_unary(
+                '/sampan.payment.v1.PaymentInternalService/ListHeldPayments',
+                request_serializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.ListHeldPaymentsRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.ListHeldPaymentsResponse.FromString,
+                _registered_method=True)
+        self.ResolvePayment = channel.unary_unary(
+                '/sampan.payment.v1.PaymentInternalService/ResolvePayment',
+                request_serializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.ResolvePaymentRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.ResolvePaymentResponse.FromString,
+                _registered_method=True)
 
 
 class PaymentInternalServiceServicer:
@@ -96,6 +107,21 @@ class PaymentInternalServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListHeldPayments(self, request, context):
+        """Money that is held for review, for the operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResolvePayment(self, request, context):
+        """Decides about money that is held, once for each payment.
+        Errors: CURRENCY_MISMATCH (400), ACCOUNT_SUSPENDED (403), PAYMENT_NOT_HELD (404), WALLET_NOT_FOUND (404), PAYMENT_RESOLVED (409).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PaymentInternalServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -118,6 +144,16 @@ def add_PaymentInternalServiceServicer_to_server(servicer, server):
                     servicer.StreamTransfers,
                     request_deserializer=sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.StreamTransfersRequest.FromString,
                     response_serializer=sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.StreamTransfersResponse.SerializeToString,
+            ),
+            'ListHeldPayments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListHeldPayments,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.ListHeldPaymentsRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.ListHeldPaymentsResponse.SerializeToString,
+            ),
+            'ResolvePayment': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResolvePayment,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.ResolvePaymentRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.ResolvePaymentResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -229,6 +265,60 @@ class PaymentInternalService:
             '/sampan.payment.v1.PaymentInternalService/StreamTransfers',
             sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.StreamTransfersRequest.SerializeToString,
             sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.StreamTransfersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListHeldPayments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentInternalService/ListHeldPayments',
+            sampan_dot_payment_dot_v1_dot_top__up__pb2.ListHeldPaymentsRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_top__up__pb2.ListHeldPaymentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResolvePayment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentInternalService/ResolvePayment',
+            sampan_dot_payment_dot_v1_dot_top__up__pb2.ResolvePaymentRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_top__up__pb2.ResolvePaymentResponse.FromString,
             options,
             channel_credentials,
             insecure,

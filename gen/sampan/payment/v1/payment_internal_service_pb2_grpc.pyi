@@ -7,6 +7,7 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from sampan.payment.v1 import bill_pb2 as _bill_pb2
 from sampan.payment.v1 import payment_internal_service_pb2 as _payment_internal_service_pb2
+from sampan.payment.v1 import top_up_pb2 as _top_up_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -51,6 +52,12 @@ class PaymentInternalServiceStub:
     same `request_id` are not posted twice.
     Errors: INVALID_ARGUMENT for a transfer that breaks a rule; those before it are posted.
     """
+    ListHeldPayments: _grpc.UnaryUnaryMultiCallable[_top_up_pb2.ListHeldPaymentsRequest, _top_up_pb2.ListHeldPaymentsResponse]
+    """Money that is held for review, for the operator."""
+    ResolvePayment: _grpc.UnaryUnaryMultiCallable[_top_up_pb2.ResolvePaymentRequest, _top_up_pb2.ResolvePaymentResponse]
+    """Decides about money that is held, once for each payment.
+    Errors: CURRENCY_MISMATCH (400), ACCOUNT_SUSPENDED (403), PAYMENT_NOT_HELD (404), WALLET_NOT_FOUND (404), PAYMENT_RESOLVED (409).
+    """
 
 @_typing.type_check_only
 class PaymentInternalServiceAsyncStub(PaymentInternalServiceStub):
@@ -73,6 +80,12 @@ class PaymentInternalServiceAsyncStub(PaymentInternalServiceStub):
     """As CreateTransfers, for any number of them: answered when the last one is posted. Sent again after a failure, those with the
     same `request_id` are not posted twice.
     Errors: INVALID_ARGUMENT for a transfer that breaks a rule; those before it are posted.
+    """
+    ListHeldPayments: _aio.UnaryUnaryMultiCallable[_top_up_pb2.ListHeldPaymentsRequest, _top_up_pb2.ListHeldPaymentsResponse]  # type: ignore[assignment]
+    """Money that is held for review, for the operator."""
+    ResolvePayment: _aio.UnaryUnaryMultiCallable[_top_up_pb2.ResolvePaymentRequest, _top_up_pb2.ResolvePaymentResponse]  # type: ignore[assignment]
+    """Decides about money that is held, once for each payment.
+    Errors: CURRENCY_MISMATCH (400), ACCOUNT_SUSPENDED (403), PAYMENT_NOT_HELD (404), WALLET_NOT_FOUND (404), PAYMENT_RESOLVED (409).
     """
 
 class PaymentInternalServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -117,6 +130,24 @@ class PaymentInternalServiceServicer(metaclass=_abc_1.ABCMeta):
         """As CreateTransfers, for any number of them: answered when the last one is posted. Sent again after a failure, those with the
         same `request_id` are not posted twice.
         Errors: INVALID_ARGUMENT for a transfer that breaks a rule; those before it are posted.
+        """
+
+    @_abc_1.abstractmethod
+    def ListHeldPayments(
+        self,
+        request: _top_up_pb2.ListHeldPaymentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_top_up_pb2.ListHeldPaymentsResponse, _abc.Awaitable[_top_up_pb2.ListHeldPaymentsResponse]]:
+        """Money that is held for review, for the operator."""
+
+    @_abc_1.abstractmethod
+    def ResolvePayment(
+        self,
+        request: _top_up_pb2.ResolvePaymentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_top_up_pb2.ResolvePaymentResponse, _abc.Awaitable[_top_up_pb2.ResolvePaymentResponse]]:
+        """Decides about money that is held, once for each payment.
+        Errors: CURRENCY_MISMATCH (400), ACCOUNT_SUSPENDED (403), PAYMENT_NOT_HELD (404), WALLET_NOT_FOUND (404), PAYMENT_RESOLVED (409).
         """
 
 def add_PaymentInternalServiceServicer_to_server(servicer: PaymentInternalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -7,6 +7,7 @@ from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from sampan.payment.v1 import bill_pb2 as sampan_dot_payment_dot_v1_dot_bill__pb2
 from sampan.payment.v1 import hold_pb2 as sampan_dot_payment_dot_v1_dot_hold__pb2
 from sampan.payment.v1 import payment_service_pb2 as sampan_dot_payment_dot_v1_dot_payment__service__pb2
+from sampan.payment.v1 import top_up_pb2 as sampan_dot_payment_dot_v1_dot_top__up__pb2
 from sampan.payment.v1 import transaction_pb2 as sampan_dot_payment_dot_v1_dot_transaction__pb2
 from sampan.payment.v1 import wallet_pb2 as sampan_dot_payment_dot_v1_dot_wallet__pb2
 
@@ -127,6 +128,26 @@ class PaymentServiceStub:
                 '/sampan.payment.v1.PaymentService/VoidHold',
                 request_serializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.VoidHoldRequest.SerializeToString,
                 response_deserializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.VoidHoldResponse.FromString,
+                _registered_method=True)
+        self.CreateTopUp = channel.unary_unary(
+                '/sampan.payment.v1.PaymentService/CreateTopUp',
+                request_serializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.CreateTopUpRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.TopUp.FromString,
+                _registered_method=True)
+        self.ListTopUps = channel.unary_unary(
+                '/sampan.payment.v1.PaymentService/ListTopUps',
+                request_serializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.ListTopUpsRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.ListTopUpsResponse.FromString,
+                _registered_method=True)
+        self.GetTopUp = channel.unary_unary(
+                '/sampan.payment.v1.PaymentService/GetTopUp',
+                request_serializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.GetTopUpRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.TopUp.FromString,
+                _registered_method=True)
+        self.ReceiveCallback = channel.unary_unary(
+                '/sampan.payment.v1.PaymentService/ReceiveCallback',
+                request_serializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.ReceiveCallbackRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.ReceiveCallbackResponse.FromString,
                 _registered_method=True)
 
 
@@ -286,6 +307,43 @@ class PaymentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateTopUp(self, request, context):
+        """Asks for money into one of the caller's wallets: the answer has a QR that any banking app of the country pays. REST: POST
+        /v1/transactions/topup, 201.
+        Errors: INVALID_ARGUMENT (400), CURRENCY_MISMATCH (400) when wallet, currency and method do not go together, AMOUNT_TOO_LARGE (400),
+        ACCOUNT_SUSPENDED (403), WALLET_NOT_FOUND (404) also for somebody else's, TOO_MANY_TOP_UPS (409), METHOD_UNAVAILABLE (409), RATE_LIMITED (429).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTopUps(self, request, context):
+        """The caller's top-ups, newest first. REST: GET /v1/transactions/topup.
+        Errors: INVALID_ARGUMENT (400), RATE_LIMITED (429).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTopUp(self, request, context):
+        """One of the caller's top-ups, with its QR while it can be paid. REST: GET /v1/transactions/topup/{id}.
+        Errors: INVALID_ARGUMENT (400), TOP_UP_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReceiveCallback(self, request, context):
+        """Hears a bank: a customer is paying, has paid, or thought better of it. The headers `callback-timestamp` and `callback-signature`
+        sign time and body. Saying it again changes nothing; what came is counted once by the provider's own id of the payment.
+        REST: POST /v1/providers/{provider}/callback, 200.
+        Errors: CALLBACK_MALFORMED (400), SIGNATURE_INVALID (401), CALLBACK_STALE (401), PROVIDER_NOT_FOUND (404), TOP_UP_NOT_FOUND (404),
+        QR_EXPIRED (409), TOP_UP_SETTLED (409), PAYMENT_IN_PROGRESS (409), CALLBACK_CONFLICT (409), RATE_LIMITED (429).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PaymentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -373,6 +431,26 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.VoidHold,
                     request_deserializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.VoidHoldRequest.FromString,
                     response_serializer=sampan_dot_payment_dot_v1_dot_payment__service__pb2.VoidHoldResponse.SerializeToString,
+            ),
+            'CreateTopUp': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateTopUp,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.CreateTopUpRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.TopUp.SerializeToString,
+            ),
+            'ListTopUps': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTopUps,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.ListTopUpsRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.ListTopUpsResponse.SerializeToString,
+            ),
+            'GetTopUp': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTopUp,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.GetTopUpRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.TopUp.SerializeToString,
+            ),
+            'ReceiveCallback': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReceiveCallback,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.ReceiveCallbackRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.ReceiveCallbackResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -838,6 +916,114 @@ class PaymentService:
             '/sampan.payment.v1.PaymentService/VoidHold',
             sampan_dot_payment_dot_v1_dot_payment__service__pb2.VoidHoldRequest.SerializeToString,
             sampan_dot_payment_dot_v1_dot_payment__service__pb2.VoidHoldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateTopUp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentService/CreateTopUp',
+            sampan_dot_payment_dot_v1_dot_top__up__pb2.CreateTopUpRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_top__up__pb2.TopUp.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTopUps(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentService/ListTopUps',
+            sampan_dot_payment_dot_v1_dot_top__up__pb2.ListTopUpsRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_top__up__pb2.ListTopUpsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTopUp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentService/GetTopUp',
+            sampan_dot_payment_dot_v1_dot_top__up__pb2.GetTopUpRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_top__up__pb2.TopUp.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReceiveCallback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentService/ReceiveCallback',
+            sampan_dot_payment_dot_v1_dot_top__up__pb2.ReceiveCallbackRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_top__up__pb2.ReceiveCallbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -9,6 +9,7 @@ from grpc import aio as _aio
 from sampan.payment.v1 import bill_pb2 as _bill_pb2
 from sampan.payment.v1 import hold_pb2 as _hold_pb2
 from sampan.payment.v1 import payment_service_pb2 as _payment_service_pb2
+from sampan.payment.v1 import top_up_pb2 as _top_up_pb2
 from sampan.payment.v1 import transaction_pb2 as _transaction_pb2
 from sampan.payment.v1 import wallet_pb2 as _wallet_pb2
 import abc as _abc_1
@@ -123,6 +124,27 @@ class PaymentServiceStub:
     Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), HOLD_NOT_FOUND (404), HOLD_CLOSED (409) when all was captured or it has
     expired, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
     """
+    CreateTopUp: _grpc.UnaryUnaryMultiCallable[_top_up_pb2.CreateTopUpRequest, _top_up_pb2.TopUp]
+    """Asks for money into one of the caller's wallets: the answer has a QR that any banking app of the country pays. REST: POST
+    /v1/transactions/topup, 201.
+    Errors: INVALID_ARGUMENT (400), CURRENCY_MISMATCH (400) when wallet, currency and method do not go together, AMOUNT_TOO_LARGE (400),
+    ACCOUNT_SUSPENDED (403), WALLET_NOT_FOUND (404) also for somebody else's, TOO_MANY_TOP_UPS (409), METHOD_UNAVAILABLE (409), RATE_LIMITED (429).
+    """
+    ListTopUps: _grpc.UnaryUnaryMultiCallable[_top_up_pb2.ListTopUpsRequest, _top_up_pb2.ListTopUpsResponse]
+    """The caller's top-ups, newest first. REST: GET /v1/transactions/topup.
+    Errors: INVALID_ARGUMENT (400), RATE_LIMITED (429).
+    """
+    GetTopUp: _grpc.UnaryUnaryMultiCallable[_top_up_pb2.GetTopUpRequest, _top_up_pb2.TopUp]
+    """One of the caller's top-ups, with its QR while it can be paid. REST: GET /v1/transactions/topup/{id}.
+    Errors: INVALID_ARGUMENT (400), TOP_UP_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+    """
+    ReceiveCallback: _grpc.UnaryUnaryMultiCallable[_top_up_pb2.ReceiveCallbackRequest, _top_up_pb2.ReceiveCallbackResponse]
+    """Hears a bank: a customer is paying, has paid, or thought better of it. The headers `callback-timestamp` and `callback-signature`
+    sign time and body. Saying it again changes nothing; what came is counted once by the provider's own id of the payment.
+    REST: POST /v1/providers/{provider}/callback, 200.
+    Errors: CALLBACK_MALFORMED (400), SIGNATURE_INVALID (401), CALLBACK_STALE (401), PROVIDER_NOT_FOUND (404), TOP_UP_NOT_FOUND (404),
+    QR_EXPIRED (409), TOP_UP_SETTLED (409), PAYMENT_IN_PROGRESS (409), CALLBACK_CONFLICT (409), RATE_LIMITED (429).
+    """
 
 @_typing.type_check_only
 class PaymentServiceAsyncStub(PaymentServiceStub):
@@ -213,6 +235,27 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     /v1/holds/{hold_id}/void. Voiding it again changes nothing.
     Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), HOLD_NOT_FOUND (404), HOLD_CLOSED (409) when all was captured or it has
     expired, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
+    """
+    CreateTopUp: _aio.UnaryUnaryMultiCallable[_top_up_pb2.CreateTopUpRequest, _top_up_pb2.TopUp]  # type: ignore[assignment]
+    """Asks for money into one of the caller's wallets: the answer has a QR that any banking app of the country pays. REST: POST
+    /v1/transactions/topup, 201.
+    Errors: INVALID_ARGUMENT (400), CURRENCY_MISMATCH (400) when wallet, currency and method do not go together, AMOUNT_TOO_LARGE (400),
+    ACCOUNT_SUSPENDED (403), WALLET_NOT_FOUND (404) also for somebody else's, TOO_MANY_TOP_UPS (409), METHOD_UNAVAILABLE (409), RATE_LIMITED (429).
+    """
+    ListTopUps: _aio.UnaryUnaryMultiCallable[_top_up_pb2.ListTopUpsRequest, _top_up_pb2.ListTopUpsResponse]  # type: ignore[assignment]
+    """The caller's top-ups, newest first. REST: GET /v1/transactions/topup.
+    Errors: INVALID_ARGUMENT (400), RATE_LIMITED (429).
+    """
+    GetTopUp: _aio.UnaryUnaryMultiCallable[_top_up_pb2.GetTopUpRequest, _top_up_pb2.TopUp]  # type: ignore[assignment]
+    """One of the caller's top-ups, with its QR while it can be paid. REST: GET /v1/transactions/topup/{id}.
+    Errors: INVALID_ARGUMENT (400), TOP_UP_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+    """
+    ReceiveCallback: _aio.UnaryUnaryMultiCallable[_top_up_pb2.ReceiveCallbackRequest, _top_up_pb2.ReceiveCallbackResponse]  # type: ignore[assignment]
+    """Hears a bank: a customer is paying, has paid, or thought better of it. The headers `callback-timestamp` and `callback-signature`
+    sign time and body. Saying it again changes nothing; what came is counted once by the provider's own id of the payment.
+    REST: POST /v1/providers/{provider}/callback, 200.
+    Errors: CALLBACK_MALFORMED (400), SIGNATURE_INVALID (401), CALLBACK_STALE (401), PROVIDER_NOT_FOUND (404), TOP_UP_NOT_FOUND (404),
+    QR_EXPIRED (409), TOP_UP_SETTLED (409), PAYMENT_IN_PROGRESS (409), CALLBACK_CONFLICT (409), RATE_LIMITED (429).
     """
 
 class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -403,6 +446,51 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         /v1/holds/{hold_id}/void. Voiding it again changes nothing.
         Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), HOLD_NOT_FOUND (404), HOLD_CLOSED (409) when all was captured or it has
         expired, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
+        """
+
+    @_abc_1.abstractmethod
+    def CreateTopUp(
+        self,
+        request: _top_up_pb2.CreateTopUpRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_top_up_pb2.TopUp, _abc.Awaitable[_top_up_pb2.TopUp]]:
+        """Asks for money into one of the caller's wallets: the answer has a QR that any banking app of the country pays. REST: POST
+        /v1/transactions/topup, 201.
+        Errors: INVALID_ARGUMENT (400), CURRENCY_MISMATCH (400) when wallet, currency and method do not go together, AMOUNT_TOO_LARGE (400),
+        ACCOUNT_SUSPENDED (403), WALLET_NOT_FOUND (404) also for somebody else's, TOO_MANY_TOP_UPS (409), METHOD_UNAVAILABLE (409), RATE_LIMITED (429).
+        """
+
+    @_abc_1.abstractmethod
+    def ListTopUps(
+        self,
+        request: _top_up_pb2.ListTopUpsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_top_up_pb2.ListTopUpsResponse, _abc.Awaitable[_top_up_pb2.ListTopUpsResponse]]:
+        """The caller's top-ups, newest first. REST: GET /v1/transactions/topup.
+        Errors: INVALID_ARGUMENT (400), RATE_LIMITED (429).
+        """
+
+    @_abc_1.abstractmethod
+    def GetTopUp(
+        self,
+        request: _top_up_pb2.GetTopUpRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_top_up_pb2.TopUp, _abc.Awaitable[_top_up_pb2.TopUp]]:
+        """One of the caller's top-ups, with its QR while it can be paid. REST: GET /v1/transactions/topup/{id}.
+        Errors: INVALID_ARGUMENT (400), TOP_UP_NOT_FOUND (404) also for somebody else's, RATE_LIMITED (429).
+        """
+
+    @_abc_1.abstractmethod
+    def ReceiveCallback(
+        self,
+        request: _top_up_pb2.ReceiveCallbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_top_up_pb2.ReceiveCallbackResponse, _abc.Awaitable[_top_up_pb2.ReceiveCallbackResponse]]:
+        """Hears a bank: a customer is paying, has paid, or thought better of it. The headers `callback-timestamp` and `callback-signature`
+        sign time and body. Saying it again changes nothing; what came is counted once by the provider's own id of the payment.
+        REST: POST /v1/providers/{provider}/callback, 200.
+        Errors: CALLBACK_MALFORMED (400), SIGNATURE_INVALID (401), CALLBACK_STALE (401), PROVIDER_NOT_FOUND (404), TOP_UP_NOT_FOUND (404),
+        QR_EXPIRED (409), TOP_UP_SETTLED (409), PAYMENT_IN_PROGRESS (409), CALLBACK_CONFLICT (409), RATE_LIMITED (429).
         """
 
 def add_PaymentServiceServicer_to_server(servicer: PaymentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

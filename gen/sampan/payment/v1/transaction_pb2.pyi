@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Transaction(_message.Message):
-    """Money that moved, as one of its two sides sees it. It never changes."""
+    """Money that moved, as one of its two sides sees it. It never changes, but for a top-up that is on its way."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -46,7 +46,7 @@ class Transaction(_message.Message):
     kind: _builtins.str
     """`send`, `topup`, `capture`, `refund`, or `transfer` for what a service moved."""
     status: _builtins.str
-    """`completed`."""
+    """`completed`; of a top-up that is not in the wallet, that of TopUp."""
     wallet_id: _builtins.str
     """The wallet of the side that sees it."""
     direction: _builtins.str
@@ -117,7 +117,7 @@ class AuditEntry(_message.Message):
     TRANSACTION_ID_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     event: _builtins.str
-    """Such as `posted`, `fee`, `refunded`, `hold_created`, `hold_captured`."""
+    """Such as `posted`, `fee`, `refunded`, `hold_created`, `hold_captured`, `topup_processing`."""
     actor: _builtins.str
     """Who did it: an account, or the name of a service."""
     amount: _builtins.int
