@@ -78,7 +78,7 @@ class Foundation:
         return database
 
     def group_commit(
-        self, store: Store[Entry, Result], limits: Limits, size: Callable[[Entry], int]
+        self, store: Store[Entry, Result], limits: Limits, size: Callable[[Entry], int] | None = None
     ) -> GroupCommit[Entry, Result]:
         """Writes in batches; what waits when the service stops is written."""
         group = GroupCommit(store, limits=limits, size=size, log=self.log)

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
+from services.payment.servicer_parts import Parts
 
-class PaymentServicer:
-    """All methods; each is that of the part which has it."""
 
-    def __init__(self, *parts: object) -> None:
-        self._parts = parts
-
-    def __getattr__(self, name: str) -> object:
-        for part in self._parts:
-            if hasattr(part, name):
-                return getattr(part, name)
-        raise AttributeError(name)
+class PaymentServicer(Parts):
+    """What people call."""
