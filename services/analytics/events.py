@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sampan.payment.v1 import bill_events_pb2 as pb
+from sampan.payment.v1 import events_pb2 as pb
 from services.analytics.domain import Fact
 from services.analytics.service import StatisticsService
 from services.mesh.consumer import Effect

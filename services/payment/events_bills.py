@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sampan.payment.v1 import bill_events_pb2 as pb
+from sampan.payment.v1 import events_pb2 as pb
 from services.mesh.outbox import Event, Outbox
 from services.payment.domain_bills import Bill
 

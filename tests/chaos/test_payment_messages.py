@@ -156,16 +156,20 @@ async def test_a_kill_on_the_way_leaves_one_message(
     assert await other.payments() == both
 
 
-async def test_payments_go_on_while_messaging_is_away_and_are_told_after(
-    victim: Stack, people: Clients, owner: asyncpg.Connection
+@pytest.mark.parametrize("point", ["messaging.send.after_commit", "consumer.after_effect"])
+async def test_what_is_paid_while_messaging_is_away_is_told_after_also_when_that_is_killed(
+    victim: Stack, people: Clients, owner: asyncpg.Connection, folder: Path, point: str
 ) -> None:
     one, other, mine = await two(victim, people, owner)
     made = []
-    async with parts.away(victim, "chat", "dead"):
-        for amount in range(1, 6):
-            body = {"wallet_id": mine, "recipient_id": other.id, "amount": str(amount), "currency": "THB"}
-            done = await one.ask("POST", "/v1/transactions/send", {**body, "request_id": str(uuid.uuid4())})
-            assert done.code == 201, done
-            made.append(done.body["id"])
-    await until(other.payments, sorted(made), within=WITHIN)
+    with armed(folder, point, "kill"):
+        async with parts.away(victim, "chat", "dead"):
+            for amount in range(1, 9):
+                body = {"wallet_id": mine, "recipient_id": other.id, "amount": str(amount), "currency": "THB"}
+                body["request_id"] = str(uuid.uuid4())
+                done = await one.ask("POST", "/v1/transactions/send", body)
+                assert done.code == 201, done
+                made.append(done.body["id"])
+        await until(other.payments, sorted(made), within=WITHIN)
+        await settled(victim, owner)
     assert await one.payments() == sorted(made)

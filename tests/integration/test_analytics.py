@@ -12,7 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from sampan.payment.v1 import bill_events_pb2 as events
+from sampan.payment.v1 import events_pb2 as events
 from services.analytics import repository
 from services.analytics.domain import Fact
 from services.analytics.payment_client import PaymentBills

@@ -13,8 +13,8 @@ import asyncpg
 import pytest
 from google.protobuf.message import Message
 
-from sampan.payment.v1 import bill_events_pb2 as events
 from sampan.payment.v1 import bill_pb2 as pb
+from sampan.payment.v1 import events_pb2 as events
 from sampan.payment.v1.payment_internal_service_pb2_grpc import PaymentInternalServiceStub
 from sampan.payment.v1.payment_service_pb2_grpc import PaymentServiceStub
 from services.mesh import migrations
