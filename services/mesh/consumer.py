@@ -275,8 +275,9 @@ class Consumer:
         while True:
             await asyncio.sleep(self._mesh.event_ack_seconds / 3)
             for message in messages:
-                with contextlib.suppress(*BUS_ERRORS):
-                    await message.in_progress()
+                if not message.is_acked:
+                    with contextlib.suppress(*BUS_ERRORS):
+                        await message.in_progress()
 
     async def _try(self, event: Received, *, again: int) -> float | None:
         """Has an event its effect, or parks it: None. Otherwise the seconds after which to try once more."""

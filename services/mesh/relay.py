@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 _LOCK = 0x5A4D_0002
 # Rows that are under way at once.
 BATCH = 1000
+# Seconds in which more events gather while there are many: each batch costs a query, a commit and a round
+# trip.
+_GATHERING = 0.02
 # How often to ask whether the stream is still the one we know, in seconds; also when connected, when failed.
 LOOK_SECONDS = 30.0
 # Two equal ids within this time are one in the stream, too.
@@ -176,7 +179,7 @@ class Relay:
             self._url,
             timeout=self._timeout,
             command_timeout=self._timeout,
-            # A mark that is lost by a crash costs nothing but another publish under the same id.
+            # A mark that a crash takes back only has its event published again, under the same id.
             server_settings={"application_name": f"{self._context} relay", "synchronous_commit": "off"},
         )
         try:
@@ -205,7 +208,9 @@ class Relay:
                 await asyncio.sleep(self._mesh.relay_poll_seconds)
                 continue
             took = now() - began
-            if not more:
+            if not more and len(rows) > 1 and not self._gather:
+                await asyncio.sleep(_GATHERING)
+            elif not more:
                 await self._rest()
             if self._gather or self._ease:
                 await asyncio.sleep(self._gather + self._ease * took)

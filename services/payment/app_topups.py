@@ -65,12 +65,15 @@ class TopUps:
             clock,
             base.log,
             interval=settings.sweep_seconds,
+            idle=settings.sweep_idle_seconds,
             lease=settings.sweep_lease_seconds,
             patience=settings.ask_seconds,
         )
         self._service = service
         self.methods = TopUpMethods(service, receiver, providers, idempotency)
-        self.review = ReviewMethods(ReviewService(base.database, idempotency), idempotency)
+        review = ReviewService(base.database, idempotency)
+        self.review = ReviewMethods(review, idempotency)
+        base.observed.append(review.observe)
         self.run = sweeper.run
 
     def transactions(self, reading: ReadingMethods) -> TransactionMethods:

@@ -156,7 +156,7 @@ class Told:
     traceparent: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Draft:
     """A transfer that is to be posted: an amount from an account to an account, or to the wallet of a person.
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from sampan.payment.v1 import events_pb2 as pb
 from services.mesh import trace
-from services.mesh.clock import Clock, moment
+from services.mesh.clock import Clock
 from services.mesh.ids import uuid7
 from services.payment.domain import Payment, Told
 
@@ -27,6 +29,6 @@ class Events:
             recipient_id=str(payment.recipient),
             amount=payment.amount,
             currency=payment.currency,
+            sent_at=Timestamp(seconds=int(self._clock())),
         )
-        said.sent_at.FromDatetime(moment(self._clock()))
         return Told(uuid7(), TRANSFER_SENT, said.SerializeToString(), trace.traceparent.get())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, and_, insert, select
+from sqlalchemy import Row, Select, and_, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.payment.domain_topups import Decision, Held, Paid, Why
@@ -32,6 +32,21 @@ async def waiting(connection: AsyncConnection, limit: int) -> Sequence[Held]:
     decided = select(resolutions.c.provider).where(_of_payment).exists()
     found = _held().where(~decided).order_by(provider_payments.c.received_at).limit(limit)
     return [_shown(row) for row in await connection.execute(found)]
+
+
+async def backlog(connection: AsyncConnection, most: int) -> tuple[int, float]:
+    """How many wait, counted up to `most`, and for how many seconds the first of them has."""
+    decided = select(resolutions.c.provider).where(_of_payment).exists()
+    waits = (
+        select(provider_payments.c.received_at)
+        .where(provider_payments.c.held_because != "", ~decided)
+        .order_by(provider_payments.c.received_at)
+        .limit(most)
+        .subquery()
+    )
+    age = func.extract("epoch", func.now() - func.min(waits.c.received_at))
+    count, seconds = (await connection.execute(select(func.count(), age).select_from(waits))).one()
+    return count, float(seconds or 0.0)
 
 
 async def one(connection: AsyncConnection, provider: str, payment_id: str) -> Held | None:

@@ -120,6 +120,13 @@ async def due(
     return [_top_up(row) for row in await connection.execute(leased)]
 
 
+async def next_look(connection: AsyncConnection) -> datetime | None:
+    """When the sweeper has to look at one; None when nothing is open."""
+    found = select(func.min(top_ups.c.look_at)).where(_open)
+    due_at: datetime | None = (await connection.execute(found)).scalar_one()
+    return due_at
+
+
 async def add_payment(
     connection: AsyncConnection, paid: Paid, top_up_id: UUID | None, transfer_id: UUID, why: Why | None
 ) -> bool:

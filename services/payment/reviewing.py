@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.mesh.database import Database, constraint
 from services.mesh.idempotency import Idempotency, Key
 from services.mesh.ids import uuid7
+from services.mesh.metrics import Gauge
 from services.payment import repository_crediting as ledger
 from services.payment import repository_reviewing as repository
 from services.payment import repository_topups
@@ -24,6 +25,7 @@ from services.payment.errors import (
 )
 
 _DEFAULT = 100
+_COUNTED = 10_000
 
 
 class ReviewService:
@@ -37,6 +39,16 @@ class ReviewService:
         """What nobody has decided about, what waits longest first."""
         async with self._database.reading() as connection:
             return await repository.waiting(connection, limit or _DEFAULT)
+
+    async def observe(self) -> list[Gauge]:
+        """How much waits for a decision. Raises Unavailable."""
+        async with self._database.reading() as connection:
+            count, seconds = await repository.backlog(connection, _COUNTED)
+        told = f"Payments that are held for review; counted up to {_COUNTED}."
+        return [
+            Gauge("sampan_payments_held", told, count),
+            Gauge("sampan_payments_held_seconds", "For how long the first of them is.", seconds),
+        ]
 
     async def resolve(
         self,

@@ -62,8 +62,9 @@ class PaymentSettings(DatabaseSettings):
     top_up_open: int = Field(default=20, ge=1, le=1000)
     # How old a callback may be, in seconds, and how far ahead of our clock.
     callback_tolerance: float = Field(default=300.0, gt=0, le=3600)
-    # The sweeper, in seconds: between its rounds, and for how long a top-up is one sweeper's own.
+    # The sweeper, in seconds: between its rounds at least and at most, and how long a top-up is one's own.
     sweep_seconds: float = Field(default=1.0, gt=0, le=60)
+    sweep_idle_seconds: float = Field(default=5.0, gt=0, le=60)
     sweep_lease_seconds: float = Field(default=30.0, gt=0)
     # How long a bank may take to say what it has, in seconds.
     ask_seconds: float = Field(default=5.0, gt=0, le=60)

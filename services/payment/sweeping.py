@@ -22,7 +22,10 @@ _ROUND = 50
 
 
 class Sweeper:
-    """One for each process; several share the work. A round every `interval` seconds; a bank has `patience`.
+    """One for each process; several share the work. A bank has `patience` seconds to say what it has.
+
+    A round begins when something is due, at least `interval` and at most `idle` seconds after the last one:
+    others may have made something due meanwhile.
 
     Who looks at a top-up has it for `lease` seconds; a crash leaves it to whoever looks after that. No
     transaction is open while a bank is asked.
@@ -37,6 +40,7 @@ class Sweeper:
         log: FilteringBoundLogger,
         *,
         interval: float,
+        idle: float,
         lease: float,
         patience: float,
     ) -> None:
@@ -46,18 +50,21 @@ class Sweeper:
         self._clock = clock
         self._log = log
         self._interval = interval
+        self._idle = idle
         self._lease = lease
         self._patience = patience
 
     async def run(self) -> None:
         """Until cancelled. Nothing that is away ends it."""
         while True:
+            wait = self._idle
             try:
                 while await self.once() == _ROUND:
                     pass
+                wait = await self._rest()
             except SampanError as error:
                 self._log.warning("top_ups.sweep_postponed", reason=error.reason)
-            await asyncio.sleep(self._interval)
+            await asyncio.sleep(wait)
 
     async def once(self) -> int:
         """One round; how many it looked at. Raises Unavailable without the database."""
@@ -73,6 +80,13 @@ class Sweeper:
                 # Others are not made to wait for it: its lease ends, and it is looked at again.
                 self._log.warning("top_up.unfinished", top_up=str(top_up.id), reason=error.reason)
         return len(found)
+
+    async def _rest(self) -> float:
+        """Seconds until something is due, within reason."""
+        async with self._database.reading() as connection:
+            due_at = await repository.next_look(connection)
+        due_in = due_at.timestamp() - self._clock() if due_at else self._idle
+        return max(self._interval, min(due_in, self._idle))
 
     async def _asked(self, top_up: TopUp) -> list[Notice]:
         """What the bank has. Raises Unavailable when it does not say, or is none of ours any more."""

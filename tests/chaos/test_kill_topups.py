@@ -15,6 +15,7 @@ import asyncpg
 import httpx
 import pytest
 
+from services.mesh import faults
 from tests.conftest import RUN, own_stack
 from tests.support import parts
 from tests.support.clients import Clients, Person
@@ -46,6 +47,7 @@ def faulty(folder: Path) -> Iterator[Stack]:
         "SAMPAN_RATE_LIMIT_SCALE": "1000",
         "SAMPAN_FAULTS": str(folder),
         "SAMPAN_PAYMENT_SWEEP_SECONDS": "0.2",
+        "SAMPAN_PAYMENT_SWEEP_IDLE_SECONDS": "0.2",
         "SAMPAN_PAYMENT_SWEEP_LEASE_SECONDS": "1",
         "SAMPAN_PAYMENT_INQUIRY_SECONDS": "0.5",
     }
@@ -129,6 +131,11 @@ async def victim(faulty: Stack) -> AsyncIterator[Victim]:
         await owner.close()
 
 
+async def fired(folder: Path, name: str) -> int:
+    """How often a fault fired. What follows a commit does so a moment after it can be seen."""
+    return faults.read(folder, name).fired
+
+
 @pytest.mark.parametrize("moment", MOMENTS)
 async def test_what_was_asked_for_is_asked_for_once(victim: Victim, folder: Path, moment: str) -> None:
     request_id, pid = str(uuid.uuid4()), parts.pid_of(victim.stack, PROCESS)
@@ -188,6 +195,7 @@ async def test_a_sweeper_that_dies_leaves_it_to_the_next(victim: Victim, folder:
     with armed(folder, point, "kill", skip=1 if ".receive." in point else 0):
         await victim.pay(made["qr_payload"], "--time-out")
         await until(lambda: victim.status(made["id"]), "completed", within=WITHIN)
+        await until(lambda: fired(folder, point), 1, within=WITHIN)
     await victim.check(AMOUNT)
 
 
@@ -200,6 +208,7 @@ async def test_what_nobody_pays_expires_once(victim: Victim, folder: Path, momen
             uuid.UUID(made["id"]),
         )
         await until(lambda: victim.status(made["id"]), "expired", within=WITHIN)
+        await until(lambda: fired(folder, f"payment.expire_top_up.{moment}"), 1, within=WITHIN)
     found = await victim.until_answered("GET", f"/v1/transactions/topup/{made['id']}")
     assert [(one["status"], one["by"]) for one in found.body["history"]] == [
         ("pending", "customer"),
@@ -243,3 +252,8 @@ async def test_what_the_operator_decides_is_done_once(victim: Victim, folder: Pa
     assert await lies(victim.owner) == []
     balance = "SELECT balance FROM accounts WHERE id = $1"
     assert await victim.owner.fetchval(balance, uuid.UUID(victim.wallet)) == 7
+
+
+async def test_after_all_of_it_the_books_are_clean(victim: Victim) -> None:
+    done = await asyncio.to_thread(victim.stack.command, "payment", "reconcile")
+    assert done.returncode == 0, done.stdout

@@ -114,6 +114,7 @@ def test_no_secret_stands_in_a_command_line_or_a_log(stack: Stack) -> None:
         *secrets.postgres_roles.values(),
         *secrets.nats_users.values(),
         *secrets.redis_users.values(),
+        *secrets.provider_keys.values(),
     ]
     running = [part.pid for part in stack.state.parts.values()]
     texts = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in running]

@@ -12,7 +12,10 @@ import pytest
 from sampan.payment.v1 import payment_internal_service_pb2 as internal
 from sampan.payment.v1 import payment_service_pb2, transaction_pb2
 from sampan.payment.v1 import top_up_pb2 as pb
+from services.mesh.database import Database
+from services.mesh.idempotency import Idempotency
 from services.payment.providers.provider import Notice
+from services.payment.reviewing import ReviewService
 from services.stack.pki import Pki
 from tests.support.banking import Till, till
 from tests.support.databases import Clone
@@ -133,6 +136,24 @@ async def test_nothing_is_credited_to_a_suspended_account(shop: Till) -> None:
         await shop.people.internal.SetStanding(standing)
         expected = "ACCOUNT_SUSPENDED" if suspended else ""
         assert await reason(resolve(shop, paid, "credit")) == expected
+
+
+async def test_what_waits_for_a_decision_is_counted(payment_database: Clone, pki: Pki, shop: Till) -> None:
+    database = Database(payment_database.runtime_url, pool=1, timeout=4, name="payment")
+    review = ReviewService(database, Idempotency(bytes(32)))
+
+    async def counted() -> dict[str, float]:
+        return {one.name: one.value for one in await review.observe()}
+
+    try:
+        before = await counted()
+        _, _, paid = await held(shop)
+        assert (await counted())["sampan_payments_held"] == before["sampan_payments_held"] + 1
+        assert (await counted())["sampan_payments_held_seconds"] > 0
+        await resolve(shop, paid, "return")
+        assert (await counted())["sampan_payments_held"] == before["sampan_payments_held"]
+    finally:
+        await database.close()
 
 
 async def test_only_the_operator_decides(shop: Till) -> None:

@@ -46,7 +46,7 @@ async def shop(
 @pytest.fixture
 async def later(payment_database: Clone, pki: Pki, tmp_path: Path) -> AsyncIterator[Till]:
     """One whose clock a test moves. No sweeper comes in between."""
-    async with till(payment_database, pki, tmp_path, sweep_seconds=60) as found:
+    async with till(payment_database, pki, tmp_path, sweep_seconds=60, sweep_idle_seconds=60) as found:
         yield found
 
 

@@ -146,12 +146,18 @@ async def till(database: databases.Clone, pki: Pki, folder: Path, **more: Any) -
     """Payment on a clone, with a bank. Its sweeper looks 50 times a second; `more` are settings."""
     mesh = MeshSettings(rate_limit_scale=10_000, peers={"identity": ["127.0.0.1:1"]})
     clock, minter = Moved(), Minter()
+    quick: dict[str, Any] = {
+        "sandbox_secret": SECRET.hex(),
+        "sweep_seconds": 0.02,
+        "sweep_idle_seconds": 0.02,
+        "inquiry_seconds": 0.05,
+    }
     settings = PaymentSettings(
         **settings_of("payment", pki),
         database_url=database.runtime_url,
         master_key=database.master_key,
         sandbox_journal=folder / "bank",
-        **({"sandbox_secret": SECRET.hex(), "sweep_seconds": 0.02, "inquiry_seconds": 0.05} | more),
+        **(quick | more),
     )
     app = replace(await build(mesh, settings, clock), keys=minter, revocations=nothing_revoked)
     async with serving(app, mesh) as address, payers(app, address, database, pki) as people:

@@ -169,9 +169,13 @@ async def payment_app(
     """Payment, built on a clone. With `keys` it trusts those, and asks identity nothing."""
     settings = PaymentSettings(
         **settings_of("payment", pki),
-        database_url=found.runtime_url,
-        master_key=found.master_key,
-        **({"sandbox_secret": "00" * 32, "sandbox_journal": Path("/nowhere")} | more),
+        **{
+            "database_url": found.runtime_url,
+            "master_key": found.master_key,
+            "sandbox_secret": "00" * 32,
+            "sandbox_journal": Path("/nowhere"),
+            **more,
+        },
     )
     app = await build_payment(mesh, settings)
     return app if keys is None else replace(app, keys=keys, revocations=nothing_revoked)

@@ -12,7 +12,7 @@ INSERT INTO transfers (id, transaction_id, kind, debit_account, debit_seq, credi
     currency, caller, created_at)
 SELECT $2, $2, 'topup', own.id, own.seq + 1, wallet.id, wallet.seq + 1, $3, wallet.currency, 'test', now()
 FROM accounts wallet JOIN accounts own
-    ON own.kind = 'clearing' AND own.name = 'manual' AND own.stripe = 0 AND own.currency = wallet.currency
+    ON own.kind = 'clearing' AND own.name = 'manual' AND own.stripe = $4 AND own.currency = wallet.currency
 WHERE wallet.id = $1 FOR NO KEY UPDATE
 """
 # Rows of each are lies.
@@ -38,9 +38,9 @@ LIES = {
 }
 
 
-async def fund(owner: asyncpg.Connection, wallet_id: str, amount: int) -> None:
+async def fund(owner: asyncpg.Connection, wallet_id: str, amount: int, stripe: int = 0) -> None:
     """Puts money into a wallet."""
-    done = await owner.execute(_FUND, uuid.UUID(wallet_id), uuid.uuid4(), amount)
+    done = await owner.execute(_FUND, uuid.UUID(wallet_id), uuid.uuid4(), amount, stripe)
     assert done == "INSERT 0 1"
 
 

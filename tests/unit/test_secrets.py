@@ -77,6 +77,12 @@ def test_every_service_has_a_master_key_of_its_own_of_32_bytes(home: Home) -> No
     assert {len(base64.b64decode(key, validate=True)) for key in keys.values()} == {32}
 
 
+def test_the_sandbox_bank_has_a_secret_of_32_bytes_that_stays(home: Home) -> None:
+    first = secrets.load_or_make(home, ["payment"]).provider_keys[secrets.SANDBOX]
+    assert len(bytes.fromhex(first)) == 32
+    assert secrets.load_or_make(home, ["payment"]).provider_keys == {secrets.SANDBOX: first}
+
+
 def test_the_master_key_of_a_home_from_before_stays(home: Home) -> None:
     old = {"postgres_superuser": "pw", "postgres_roles": {"identity": "r"}, "identity_master_key": "b2xk"}
     (home / secrets.FILE).write_text(json.dumps(old))
