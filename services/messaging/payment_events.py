@@ -19,7 +19,7 @@ from services.messaging.channels import Notice, NoticeService
 from services.messaging.domain import Paid
 
 CONTEXT = "payment"
-TRANSFER_SENT = "sampan.payment.transfer.sent"
+TRANSFERS_SENT = "sampan.payment.transfers.sent"
 _SEND = "send"
 # Seconds that a message may take to be written; shorter than what an event may take.
 _PATIENCE = 5.0
@@ -34,10 +34,23 @@ class PaymentEvents:
     @property
     def handlers(self) -> Mapping[str, Handler]:
         """By subject."""
-        return {TRANSFER_SENT: self._sent}
+        return {TRANSFERS_SENT: self._sent}
 
     async def _sent(self, event: Received) -> Effect:
-        told = events_pb2.TransferSent.FromString(event.payload)
+        told = events_pb2.TransfersSent.FromString(event.payload).transfers
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                done = await asyncio.gather(*map(self._post, told), return_exceptions=True)
+            # All were tried: one that fails keeps no other from being written.
+            for error in done:
+                if isinstance(error, BaseException):
+                    raise error
+        except (Overloaded, TimeoutError) as error:
+            # It says nothing about the event, which must not be given up for it.
+            raise Unavailable from error
+        return consumer.nothing
+
+    async def _post(self, told: events_pb2.TransferSent) -> None:
         paid = Paid(
             UUID(told.transaction_id),
             _SEND,
@@ -46,10 +59,4 @@ class PaymentEvents:
             told.amount,
             told.currency,
         )
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                await self._notices.post(Notice.of(paid))
-        except (Overloaded, TimeoutError) as error:
-            # It says nothing about the event, which must not be given up for it.
-            raise Unavailable from error
-        return consumer.nothing
+        await self._notices.post(Notice.of(paid))

@@ -148,7 +148,7 @@ class Payment:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """An event that becomes true with a transfer."""
+    """An event that becomes true with a transfer; joined to others of its subject that do so, too."""
 
     id: UUID
     subject: str

@@ -12,7 +12,7 @@ from services.mesh.clock import Clock
 from services.mesh.ids import uuid7
 from services.payment.domain import Payment, Told
 
-TRANSFER_SENT = "sampan.payment.transfer.sent"
+TRANSFERS_SENT = "sampan.payment.transfers.sent"
 
 
 class Events:
@@ -22,7 +22,11 @@ class Events:
         self._clock = clock
 
     def sent(self, transaction_id: UUID, payment: Payment) -> Told:
-        """Somebody has sent money to somebody."""
+        """Somebody has sent money to somebody.
+
+        Joined to those of others, the bytes of such an event are that of all of them: what is committed
+        together is one event, since a row, a publish and an acknowledgement for each cost more than posting.
+        """
         said = pb.TransferSent(
             transaction_id=str(transaction_id),
             sender_id=str(payment.sender),
@@ -31,4 +35,5 @@ class Events:
             currency=payment.currency,
             sent_at=Timestamp(seconds=int(self._clock())),
         )
-        return Told(uuid7(), TRANSFER_SENT, said.SerializeToString(), trace.traceparent.get())
+        payload = pb.TransfersSent(transfers=[said]).SerializeToString()
+        return Told(uuid7(), TRANSFERS_SENT, payload, trace.traceparent.get())

@@ -110,7 +110,7 @@ async def settled(victim: Stack, owner: asyncpg.Connection) -> None:
     async def left() -> int:
         waiting = 0
         for source, subject, consumer in (
-            (owner, "sampan.payment.transfer.sent", messaging),
+            (owner, "sampan.payment.transfers.sent", messaging),
             (identity, "sampan.identity.session.created", notification),
         ):
             told = await source.fetch("SELECT id FROM outbox WHERE subject = $1", subject)

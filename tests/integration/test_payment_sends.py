@@ -235,11 +235,30 @@ async def test_each_payment_is_told_once(people: Payers) -> None:
     for _ in range(3):
         sent = await one.send(wallet, other.id, 7, request_id, description="secret")
     [row] = await people.owner.fetch("SELECT * FROM outbox WHERE aggregate_id = $1", uuid.UUID(sent.id))
-    assert row["subject"] == "sampan.payment.transfer.sent"
-    told = events_pb2.TransferSent.FromString(row["payload"])
+    assert row["subject"] == "sampan.payment.transfers.sent"
+    [told] = events_pb2.TransfersSent.FromString(row["payload"]).transfers
     assert (told.transaction_id, told.sender_id, told.recipient_id) == (sent.id, one.id, other.id)
     assert (told.amount, told.currency) == (7, "THB")
     assert b"secret" not in row["payload"]
+
+
+async def test_payments_that_are_posted_together_are_told_together(people: Payers) -> None:
+    one, wallet = await people.rich(1_000)
+    other, _ = await people.rich(0)
+    count = "SELECT count(*) FROM outbox"
+    before = await people.owner.fetchval(count)
+    done = await asyncio.gather(*(one.send(wallet, other.id, 30) for _ in range(60)), return_exceptions=True)
+    sent = [answer.id for answer in done if isinstance(answer, transaction_pb2.Transaction)]
+    assert len(sent) == 33
+    rows = await people.owner.fetch("SELECT payload FROM outbox ORDER BY position")
+    told = [
+        transfer.transaction_id
+        for row in rows
+        for transfer in events_pb2.TransfersSent.FromString(row["payload"]).transfers
+        if transfer.sender_id == one.id
+    ]
+    assert sorted(told) == sorted(sent)
+    assert await people.owner.fetchval(count) - before < 33
 
 
 async def test_a_description_lies_sealed_beside_the_ledger(people: Payers) -> None:

@@ -19,7 +19,7 @@ from services.mesh.clock import moment, system_clock
 from services.mesh.database import Database
 from services.mesh.outbox import Event, Outbox
 from services.mesh.settings import MeshSettings
-from services.messaging.payment_events import TRANSFER_SENT
+from services.messaging.payment_events import TRANSFERS_SENT
 from services.stack.pki import Pki
 from tests.support.bus import ADMIN, NatsServer
 from tests.support.chat import Recorder, Talker, Talkers, talkers
@@ -59,7 +59,8 @@ class Sent:
             currency=self.currency,
         )
         told.sent_at.FromDatetime(moment(system_clock()))
-        return Event(TRANSFER_SENT, self.transaction_id, 1, told, self.event_id)
+        event = events_pb2.TransfersSent(transfers=[told])
+        return Event(TRANSFERS_SENT, self.transaction_id, 1, event, self.event_id)
 
 
 @dataclass

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esampan/payment/v1/events.proto\x12\x11sampan.payment.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9e\x01\n\x0cTransferSent\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x11\n\tsender_id\x18\x02 \x01(\t\x12\x14\n\x0crecipient_id\x18\x03 \x01(\t\x12\x0e\n\x06\x61mount\x18\x04 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x05 \x01(\t\x12+\n\x07sent_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x96\x01\n\x12TransactionCreated\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61mount\x18\x03 \x01(\x03\x12\x18\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x03\x80\x01\x01\x12-\n\ttimestamp\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"l\n\x0fTransactionPaid\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x19\n\x11transactions_paid\x18\x02 \x01(\x05\x12-\n\ttimestamp\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esampan/payment/v1/events.proto\x12\x11sampan.payment.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"C\n\rTransfersSent\x12\x32\n\ttransfers\x18\x01 \x03(\x0b\x32\x1f.sampan.payment.v1.TransferSent\"\x9e\x01\n\x0cTransferSent\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x11\n\tsender_id\x18\x02 \x01(\t\x12\x14\n\x0crecipient_id\x18\x03 \x01(\t\x12\x0e\n\x06\x61mount\x18\x04 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x05 \x01(\t\x12+\n\x07sent_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x96\x01\n\x12TransactionCreated\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61mount\x18\x03 \x01(\x03\x12\x18\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x03\x80\x01\x01\x12-\n\ttimestamp\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"l\n\x0fTransactionPaid\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x19\n\x11transactions_paid\x18\x02 \x01(\x05\x12-\n\ttimestamp\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TRANSACTIONCREATED'].fields_by_name['description']._loaded_options = None
   _globals['_TRANSACTIONCREATED'].fields_by_name['description']._serialized_options = b'\200\001\001'
-  _globals['_TRANSFERSENT']._serialized_start=87
-  _globals['_TRANSFERSENT']._serialized_end=245
-  _globals['_TRANSACTIONCREATED']._serialized_start=248
-  _globals['_TRANSACTIONCREATED']._serialized_end=398
-  _globals['_TRANSACTIONPAID']._serialized_start=400
-  _globals['_TRANSACTIONPAID']._serialized_end=508
+  _globals['_TRANSFERSSENT']._serialized_start=86
+  _globals['_TRANSFERSSENT']._serialized_end=153
+  _globals['_TRANSFERSENT']._serialized_start=156
+  _globals['_TRANSFERSENT']._serialized_end=314
+  _globals['_TRANSACTIONCREATED']._serialized_start=317
+  _globals['_TRANSACTIONCREATED']._serialized_end=467
+  _globals['_TRANSACTIONPAID']._serialized_start=469
+  _globals['_TRANSACTIONPAID']._serialized_end=577
 # @@protoc_insertion_point(module_scope)

@@ -3,9 +3,11 @@
 isort:skip_file
 What payment publishes on the bus: ids and amounts, no texts but that of a bill. Subjects are `sampan.payment.<event>`."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,8 +20,34 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class TransfersSent(_message.Message):
+    """`sampan.payment.transfers.sent`: people have sent money to people. What was committed together is told together; the aggregate is
+    the first transaction.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSFERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def transfers(self) -> _containers.RepeatedCompositeFieldContainer[Global___TransferSent]:
+        """At least one."""
+
+    def __init__(
+        self,
+        *,
+        transfers: _abc.Iterable[Global___TransferSent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["transfers", b"transfers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransfersSent: _TypeAlias = TransfersSent  # noqa: Y015
+
+@_typing.final
 class TransferSent(_message.Message):
-    """`sampan.payment.transfer.sent`: somebody has sent money to somebody. The aggregate is the transaction."""
+    """Somebody has sent money to somebody."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

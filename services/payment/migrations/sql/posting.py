@@ -10,6 +10,8 @@ from services.payment.migrations.sql.ledger import PLANS
 # An entry moves an amount from an account, which must be a wallet of `p_owners` where that is given, to an
 # account or to the wallet of a recipient in the same currency; and a fee from the same account to ours.
 #
+# Events of one subject become one: their bytes are joined, which for protobuf is the message of all.
+#
 # Status: 0 posted, 1 was posted before, 2 its key was used for another request, 3 no such wallet, 4 another
 # currency, 5 to itself, 6 suspended, 7 no such recipient, 8 over the daily limit, 9 not enough. For 0 and 1
 # the rest of the row is what the request is answered with, now and for ever.
@@ -150,8 +152,8 @@ BEGIN
     IF t_count > 0 THEN
         WITH entries AS MATERIALIZED (
             SELECT * FROM unnest(p_ids, p_keys, p_hashes, p_persons, p_notes, p_event_ids, p_subjects,
-                p_events, p_traces, p_fees, v_status, v_after)
-            AS e (id, key, hash, person, note, event_id, subject, event, trace, fee, status, after)
+                p_events, p_traces, p_fees, v_status, v_after) WITH ORDINALITY
+            AS e (id, key, hash, person, note, event_id, subject, event, trace, fee, status, after, ord)
             WHERE e.status = 0
         ), asked AS (
             INSERT INTO requests (key, request_hash, transaction_id, balance_after, fee, created_at)
@@ -161,7 +163,9 @@ BEGIN
             SELECT id, person, note FROM entries WHERE note IS NOT NULL
         ), told AS (
             INSERT INTO outbox (id, subject, aggregate_id, aggregate_version, payload, traceparent)
-            SELECT event_id, subject, id, 1, event, trace FROM entries WHERE event IS NOT NULL
+            SELECT (array_agg(event_id ORDER BY ord))[1], subject, (array_agg(id ORDER BY ord))[1], 1,
+                string_agg(event, '' ORDER BY ord), max(trace)
+            FROM entries WHERE event IS NOT NULL GROUP BY subject
         )
         INSERT INTO transfers (id, transaction_id, kind, debit_account, debit_seq, credit_account, credit_seq,
             amount, currency, refers_to, caller, created_at)
