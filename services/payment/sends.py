@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from uuid import UUID
 
 from services.mesh.ids import uuid7
-from services.payment.domain import Direction, Draft, FeeRule, Kind, Payment, Posted, Transaction
+from services.payment.domain import Draft, FeeRule, Kind, Payment, Posted
 from services.payment.events import Events
 from services.payment.keys import RequestKeys
 from services.payment.ledger import Ledger
@@ -29,7 +28,7 @@ class SendService:
         self._events = events
         self._fees = fees
 
-    async def send(self, payment: Payment, request_id: str) -> Transaction:
+    async def send(self, payment: Payment, request_id: str) -> Posted:
         """Sends money. Raises as Ledger.post."""
         transaction_id = uuid7()
         fee = self._fees.get(payment.currency, _FREE).of(payment.amount)
@@ -53,28 +52,11 @@ class SendService:
             note=note,
             told=self._events.sent(transaction_id, payment),
         )
-        return _answer(payment, await self._ledger.post(draft))
+        return await self._ledger.post(draft)
 
     def _hash(self, payment: Payment) -> bytes:
         said = (payment.wallet_id, payment.recipient, payment.amount, payment.currency, payment.description)
         return self._keys.hash(*map(str, said))
-
-
-def _answer(payment: Payment, posted: Posted) -> Transaction:
-    return Transaction(
-        id=posted.id,
-        kind=Kind.SEND,
-        wallet_id=payment.wallet_id,
-        direction=Direction.OUT,
-        sender=payment.sender,
-        recipient=payment.recipient,
-        amount=payment.amount,
-        currency=payment.currency,
-        fee=posted.fee,
-        balance_after=posted.balance_after,
-        created_at=datetime.fromtimestamp(posted.created / 1_000_000, UTC),
-        description=payment.description,
-    )
 
 
 class TransferService:

@@ -6,4 +6,4 @@ from services.payment.servicer_parts import Parts
 
 
 class PaymentServicer(Parts):
-    """What people call."""
+    """All methods; each is that of the part which has it."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from sampan.payment.v1 import payment_service_pb2 as pb
 from sampan.payment.v1 import transaction_pb2, wallet_pb2
 from services.mesh.call import Call
 from services.mesh.idempotency import Idempotency
 from services.payment import servicer_shapes as shapes
-from services.payment.domain import Payment
+from services.payment.domain import Direction, Kind, Payment, Posted
 from services.payment.sends import SendService
 from services.payment.service import WalletService
 from services.payment.servicer_shapes import user_of
@@ -47,4 +49,24 @@ class WalletMethods:
         )
         sent = await self._sends.send(payment, request.request_id)
         call.created(f"/v1/transactions/{sent.id}")
-        return shapes.transaction(sent)
+        return _sent(request, str(payment.sender), sent)
+
+
+def _sent(request: pb.SendMoneyRequest, sender: str, sent: Posted) -> transaction_pb2.Transaction:
+    """The answer to a payment: made often, so of texts as they came."""
+    seconds, micros = divmod(sent.created, 1_000_000)
+    return transaction_pb2.Transaction(
+        id=str(sent.id),
+        kind=Kind.SEND.value,
+        status="completed",
+        wallet_id=request.wallet_id.lower(),
+        direction=Direction.OUT.value,
+        sender_id=sender,
+        recipient_id=request.recipient_id.lower(),
+        amount=request.amount,
+        currency=request.currency,
+        fee=sent.fee,
+        balance_after=sent.balance_after,
+        description=request.description,
+        created_at=Timestamp(seconds=seconds, nanos=micros * 1_000),
+    )

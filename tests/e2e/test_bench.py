@@ -72,3 +72,30 @@ def test_quick_messaging_suite_writes_all_figures(tmp_path: Path) -> None:
         "messaging.idle_1000.envoy",
     } <= set(figures)
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.long
+def test_quick_payment_suite_writes_all_figures(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "services.stack.cli", "bench", "payment", "--quick"),
+            *("--json", str(tmp_path / "figures.json")),
+        ],
+        env=environment(tmp_path / "home", 1),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr
+    figures = {figure["name"]: figure for figure in json.loads((tmp_path / "figures.json").read_text())}
+    assert {name: figures[name]["limit_name"] for name in figures if figures[name]["limit_name"]} == {
+        "payment.send_unary": "chain_echo",
+        "payment.send_unary_pgbench": "pgbench_tpcb",
+        "payment.hot_wallet": "payment.send_unary",
+        "payment.batch": "pgbench_tpcb",
+    }
+    assert all(figure["value"] > 0 and figure["p99_ms"] > 0 for figure in figures.values())
+    assert not (tmp_path / "home").exists()

@@ -32,6 +32,7 @@ def bench(
     Examples:
       sampan bench edge --quick
       sampan bench messaging --quick
+      sampan bench payment --quick
       sampan bench --json figures.json --chart figures.svg
     """
     from services.stack.bench import report
