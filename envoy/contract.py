@@ -20,6 +20,9 @@ TEMPLATE_TOKEN = re.compile(
     r"\{[^{}=]+(?:=(?P<inner>[^{}]+))?\}|(?P<rest>\*\*)|(?P<one>\*)|(?P<text>[^{}*]+)"
 )
 
+# Bytes that are not JSON.
+_RAW = ".google.api.HttpBody"
+
 
 @dataclass(frozen=True, slots=True)
 class Binding:
@@ -49,7 +52,10 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A method that the edge routes. `deadline` is in seconds, None when it has none."""
+    """A method that the edge routes. `deadline` is in seconds, None when it has none.
+
+    `lines` says that REST gets its answer as JSON line by line.
+    """
 
     service: str
     name: str
@@ -58,6 +64,7 @@ class Method:
     retry_safe: bool
     client_streaming: bool
     server_streaming: bool
+    lines: bool
     bindings: tuple[Binding, ...]
 
     @property
@@ -114,6 +121,7 @@ def _method(service: str, method: descriptor_pb2.MethodDescriptorProto, raw: fro
         retry_safe=policy.retry == policy_pb2.RETRY_SAFE,
         client_streaming=method.client_streaming,
         server_streaming=method.server_streaming,
+        lines=method.server_streaming and method.output_type != _RAW,
         bindings=tuple(_bindings(method, raw)),
     )
 

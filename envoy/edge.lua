@@ -94,6 +94,7 @@ function envoy_on_request(handle)
   local media = headers:get("content-type")
   if media ~= nil and media:sub(1, 16) == "application/grpc" then return end
   metadata:set("sampan", "path", (headers:get(":path") or ""):match("^[^?#]*"))
+  metadata:set("sampan", "answer", handle:metadata():get("answer") or "")
   if wrong_media_type(handle, headers) then handle:respond({ [":status"] = "415" }, "") end
 end
 
@@ -159,6 +160,9 @@ local function finish_rest(handle, headers, code, problem, edge)
     if code == "204" then set_body(handle, "", nil) end
   elseif tonumber(status) >= 400 and headers:get("content-type") ~= "application/problem+json" then
     set_problem(handle, headers, generic_problem(status, edge))
+  elseif edge.answer == "lines" and headers:get("content-type") == "application/json" then
+    -- The transcoder calls a stream what each of its lines is.
+    headers:replace("content-type", "application/x-ndjson")
   end
 end
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 from envoy.clusters import BUFFER_LIMIT, CONNECTION_WINDOW, STREAM_WINDOW
 from envoy.filters import http_filters
 from envoy.local_replies import local_reply_config
@@ -32,8 +34,26 @@ def listener(settings: EdgeSettings) -> Config:
         "name": "edge",
         "address": socket_address(settings.listen_host, settings.listen_port),
         "per_connection_buffer_limit_bytes": BUFFER_LIMIT,
+        "socket_options": _gone(settings.keepalive_seconds),
         "filter_chains": [chain],
     }
+
+
+def _gone(keepalive: int) -> list[Config]:
+    """When the kernel gives up who has vanished without a word: HTTP/1.1 has no ping of its own.
+
+    Connections inherit this from the listener. Linux only knows all of them.
+    """
+    tcp, wanted = socket.IPPROTO_TCP, {"TCP_KEEPIDLE": keepalive, "TCP_KEEPINTVL": max(1, keepalive // 4)}
+    wanted |= {"TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 3000 * keepalive}
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    options += [
+        (tcp, getattr(socket, name), value) for name, value in wanted.items() if hasattr(socket, name)
+    ]
+    return [
+        {"level": level, "name": name, "int_value": value, "state": "STATE_LISTENING"}
+        for level, name, value in options
+    ]
 
 
 def _tls(certificate: str, key: str) -> Config:
@@ -62,7 +82,7 @@ def _http_connection_manager(settings: EdgeSettings) -> Config:
         **(tracing(settings, settings.collector) if settings.collector else {}),
         **_trust(settings),
         **_paths(),
-        **_limits(),
+        **_limits(settings.keepalive_seconds),
     )
 
 
@@ -101,7 +121,7 @@ def _paths() -> Config:
     }
 
 
-def _limits() -> Config:
+def _limits(keepalive: int) -> Config:
     return {
         "max_request_headers_kb": 32,
         "request_headers_timeout": "10s",
@@ -112,6 +132,7 @@ def _limits() -> Config:
             "max_concurrent_streams": 1024,
             "initial_stream_window_size": STREAM_WINDOW,
             "initial_connection_window_size": CONNECTION_WINDOW,
+            "connection_keepalive": {"interval": f"{keepalive}s", "timeout": f"{keepalive}s"},
         },
     }
 

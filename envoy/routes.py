@@ -178,8 +178,12 @@ def _rest_route(binding: Binding, method: Method) -> Config:
         "route": NOWHERE,
         "typed_per_filter_config": {**NO_TOKEN_NEEDED, **(UNBUFFERED if method.client_streaming else {})},
     }
-    if binding.json_body:
-        route["metadata"] = {"filter_metadata": {LUA_FILTER: {"body": "json"}}}
+    told = {
+        **({"body": "json"} if binding.json_body else {}),
+        **({"answer": "lines"} if method.lines else {}),
+    }
+    if told:
+        route["metadata"] = {"filter_metadata": {LUA_FILTER: told}}
     return route
 
 

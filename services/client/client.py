@@ -22,6 +22,7 @@ from services.client.errors import ChatError
 from services.client.live import LiveStream, Timing
 from services.client.models import Dialog, Message
 from services.client.outgoing import Outgoing
+from services.client.transport import Transport, over_grpc
 from services.client.updates import Event, Update, updates_of
 
 
@@ -30,7 +31,8 @@ class ChatClient:
 
     `resume` is `position` of an earlier client of the same person: `updates` then goes on exactly there. With
     a `device_id` alone it goes on where that device last acknowledged. `strict` raises OrderBroken when the
-    server leaves out or repeats an event. Acknowledges every `ack_events` events and every `ack_seconds`.
+    server leaves out or repeats an event. `transport` carries the stream: gRPC, or what `over_websocket`
+    makes. Acknowledges every `ack_events` events and every `ack_seconds`.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class ChatClient:
         device_id: str = "",
         *,
         resume: str = "",
+        transport: Transport | None = None,
         strict: bool = True,
         timing: Timing | None = None,
         patience: float = 20.0,
@@ -56,7 +59,7 @@ class ChatClient:
         self._ack_seconds = ack_seconds
         self._outgoing = Outgoing(self._send_unary)
         self._live = LiveStream(
-            self._stub.Connect,
+            transport or over_grpc(self._stub.Connect),
             tokens,
             self._outgoing,
             device_id=device_id,

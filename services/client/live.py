@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any
-
-import grpc
 
 from sampan.messaging.v1 import frame_pb2
 from services.client.backoff import Backoff
-from services.client.calls import TokenProvider, bearer
-from services.client.errors import ChatError, OrderBroken, SignedOut, StreamRefused, Unreachable, understood
+from services.client.calls import TokenProvider
+from services.client.errors import ChatError, OrderBroken, SignedOut, StreamRefused, Unreachable
 from services.client.order import Order
 from services.client.outgoing import Outgoing
+from services.client.transport import Line, Transport
 from services.client.updates import BegunAnew, Lost
 
 # The server's word that the position kept is of no use.
@@ -44,7 +41,7 @@ class LiveStream:
 
     def __init__(
         self,
-        connect: Callable[..., Any],
+        transport: Transport,
         tokens: TokenProvider,
         outgoing: Outgoing,
         *,
@@ -55,7 +52,7 @@ class LiveStream:
         most_frames: int = 1000,
     ) -> None:
         self.inbox: asyncio.Queue[Item] = asyncio.Queue(most_frames)
-        self._connect = connect
+        self._transport = transport
         self._tokens = tokens
         self._outgoing = outgoing
         self._device_id = device_id
@@ -63,16 +60,16 @@ class LiveStream:
         self._order = Order() if strict else None
         self._timing = timing
         self._backoff = Backoff(timing.first_wait, timing.longest_wait)
-        self._frames: asyncio.Queue[frame_pb2.ConnectRequest | None] | None = None
+        self._line: Line | None = None
         # An access token that was refused, and whether the position was; both until a frame comes.
         self._refused = ""
         self._anew = False
 
     def write(self, frame: frame_pb2.ConnectRequest) -> bool:
         """Sends a frame when there is a stream; whether there is one."""
-        if self._frames is None:
+        if self._line is None:
             return False
-        self._frames.put_nowait(frame)
+        self._line.write(frame)
         return True
 
     async def run(self) -> None:
@@ -112,34 +109,27 @@ class LiveStream:
 
     async def _stream(self, token: str) -> None:
         """One stream, to its end. Always raises ChatError or OrderBroken."""
-        frames: asyncio.Queue[frame_pb2.ConnectRequest | None] = asyncio.Queue()
         hello = frame_pb2.Hello(resume=self._resume, device_id=self._device_id)
-        frames.put_nowait(frame_pb2.ConnectRequest(hello=hello))
         if self._order is not None:
             self._order.restart()
-        call = self._connect(_taken(frames), metadata=bearer(token))
-        try:
-            while True:
-                frame = await self._next(call)
-                if self._frames is None:
-                    self._frames = frames
-                    self._outgoing.up(frames.put_nowait)
-                await self._take(frame)
-        except grpc.aio.AioRpcError as error:
-            raise understood(error) from None
-        finally:
-            self._frames = None
-            self._outgoing.down()
-            call.cancel()
-            # Ends the task in which gRPC reads requests.
-            frames.put_nowait(None)
+        async with self._transport(hello, token) as line:
+            try:
+                while True:
+                    frame = await self._next(line)
+                    if self._line is None:
+                        self._line = line
+                        self._outgoing.up(line.write)
+                    await self._take(frame)
+            finally:
+                self._line = None
+                self._outgoing.down()
 
-    async def _next(self, call: Any) -> frame_pb2.Frame:
+    async def _next(self, line: Line) -> frame_pb2.Frame:
         try:
-            frame = await asyncio.wait_for(call.read(), self._timing.silence)
+            frame = await asyncio.wait_for(line.read(), self._timing.silence)
         except TimeoutError:
             raise Unreachable("SILENCE", f"nothing came for {self._timing.silence:.0f} s") from None
-        if not isinstance(frame, frame_pb2.Frame):
+        if frame is None:
             # A server says why it ends a stream; a proxy on the way does not.
             raise Unreachable("STREAM_ENDED", "the stream ended without a word")
         return frame
@@ -162,10 +152,3 @@ def _ended(end: frame_pb2.End) -> ChatError:
     if end.reason in _NEW_TOKEN:
         return SignedOut(end.reason, end.detail)
     return ChatError(end.reason, end.detail, retry_after)
-
-
-async def _taken(
-    frames: asyncio.Queue[frame_pb2.ConnectRequest | None],
-) -> AsyncIterator[frame_pb2.ConnectRequest]:
-    while (frame := await frames.get()) is not None:
-        yield frame

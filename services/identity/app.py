@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -15,6 +16,7 @@ from services.identity.keyring import KeyRing
 from services.identity.notification_client import NotificationSender
 from services.identity.passwords import Passwords
 from services.identity.people import People
+from services.identity.recent_revocations import RecentRevocations
 from services.identity.service import IdentityService
 from services.identity.servicer import IdentityServicer
 from services.identity.servicer_internal import IdentityInternalServicer
@@ -156,7 +158,7 @@ def _code_limits(settings: IdentitySettings) -> CodeLimits:
 
 def _revocations(database: Database) -> Fetch:
     async def after(number: int) -> Sequence[Revocation]:
-        async with database.transaction() as connection:
+        async with database.reading() as connection:
             return await repository_sessions.revocations_after(connection, number)
 
-    return after
+    return RecentRevocations(after, repository_sessions.REVOCATIONS_PAGE, time.monotonic).after

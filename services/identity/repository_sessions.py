@@ -26,7 +26,7 @@ _FIELDS = (
     "last_request_id",
     "ended_at",
 )
-_PAGE = 1000
+REVOCATIONS_PAGE = 1000
 
 
 def _session(row: Row[Any]) -> Session:
@@ -163,7 +163,10 @@ async def _revoke(connection: AsyncConnection, ended: list[UUID], until: datetim
 async def revocations_after(connection: AsyncConnection, number: int) -> list[Revocation]:
     """The log after a number, in order, at most a page."""
     rows = await connection.execute(
-        select(revocations).where(revocations.c.number > number).order_by(revocations.c.number).limit(_PAGE)
+        select(revocations)
+        .where(revocations.c.number > number)
+        .order_by(revocations.c.number)
+        .limit(REVOCATIONS_PAGE)
     )
     return [Revocation(row.number, str(row.session_id), row.until.timestamp()) for row in rows]
 

@@ -111,7 +111,8 @@ class Chain:
         trace.enter(tracer, call.span)
 
     def _caller(self, call: Call, context: Context) -> None:
-        call.caller = caller_name(context.auth_context())
+        # The whole of auth_context() costs ten times as much.
+        call.caller = caller_name(context.peer_identities())
         if call.caller == EDGE:
             # The edge appends the address it saw; what stands before it was said by the client.
             call.address = call.text("x-forwarded-for").rpartition(",")[2].strip()

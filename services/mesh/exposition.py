@@ -17,7 +17,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 
-from services.mesh.metrics import BOUNDS, OUTCOMES, Calls, Gauge, Latency, LoopLag, Observe
+from services.mesh.metrics import OUTCOMES, Calls, Distribution, Figure, Gauge, Latency, LoopLag, Observe
 
 PATH = "/metrics"
 # Seconds that a part may take to say how it is: it is left out then, and the others are told.
@@ -54,16 +54,18 @@ class Process:
 
     async def scrape(self, accept: str) -> tuple[bytes, str]:
         """The text that the Accept header wants, and its media type."""
-        gauges = [(one.name, gauge) for one in self._services for gauge in await self._ask(one)]
-        gauges += await asyncio.to_thread(_connections, {one.address(): one.name for one in self._services})
+        figures: list[tuple[str, Figure]] = [
+            (one.name, figure) for one in self._services for figure in await self._ask(one)
+        ]
+        figures += await asyncio.to_thread(_connections, {one.address(): one.name for one in self._services})
         encode, media = choose_encoder(accept)
         registry = CollectorRegistry()
-        registry.register(_Told([*self._counted(), *_gauges(gauges), *self._own.collect()]))
+        registry.register(_Told([*self._counted(), *_families(figures), *self._own.collect()]))
         return encode(registry), media
 
-    async def _ask(self, service: Service) -> list[Gauge]:
+    async def _ask(self, service: Service) -> list[Figure]:
         found = await asyncio.gather(*(_within(observe()) for observe in service.observed))
-        return [gauge for gauges in found for gauge in gauges]
+        return [figure for figures in found for figure in figures]
 
     def _counted(self) -> Iterator[Metric]:
         calls = CounterMetricFamily(
@@ -106,7 +108,7 @@ class _Told:
         return self._families
 
 
-async def _within(observing: Awaitable[Sequence[Gauge]]) -> Sequence[Gauge]:
+async def _within(observing: Awaitable[Sequence[Figure]]) -> Sequence[Figure]:
     """A part that is away says nothing, and does not keep the others from being told."""
     try:
         async with asyncio.timeout(_PATIENCE):
@@ -115,32 +117,41 @@ async def _within(observing: Awaitable[Sequence[Gauge]]) -> Sequence[Gauge]:
         return ()
 
 
-def _histogram(family: HistogramMetricFamily, labels: Sequence[str], latency: Latency) -> None:
-    """Methods that nobody has called so are left out."""
-    counts = list(latency.counts)
+def _histogram(family: HistogramMetricFamily, labels: Sequence[str], told: Distribution) -> None:
+    """What never happened is left out."""
+    counts = list(told.counts)
     if not any(counts):
         return
     total = 0
     buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
-    for number, bound in enumerate([*map(str, BOUNDS), "+Inf"]):
+    exemplars = told.exemplars if isinstance(told, Latency) else {}
+    for number, bound in enumerate([*map(str, told.bounds), "+Inf"]):
         total += counts[number]
-        kept = latency.exemplars.get(number)
+        kept = exemplars.get(number)
         if kept is None:
             buckets.append((bound, total))
         else:
             trace_id, seconds, at = kept
             buckets.append((bound, total, Exemplar({"trace_id": trace_id}, seconds, at)))
-    family.add_metric(labels, buckets, latency.seconds)
+    family.add_metric(labels, buckets, told.total)
 
 
-def _gauges(found: Iterable[tuple[str, Gauge]]) -> Iterable[GaugeMetricFamily]:
-    families: dict[str, GaugeMetricFamily] = {}
-    for service, gauge in found:
-        if gauge.name not in families:
-            names = ("service", *(name for name, _ in gauge.labels))
-            families[gauge.name] = GaugeMetricFamily(gauge.name, gauge.help, labels=names)
-        families[gauge.name].add_metric((service, *(value for _, value in gauge.labels)), gauge.value)
-    return families.values()
+def _families(found: Iterable[tuple[str, Figure]]) -> Iterator[Metric]:
+    gauges: dict[str, GaugeMetricFamily] = {}
+    histograms: dict[str, HistogramMetricFamily] = {}
+    for service, figure in found:
+        names = ("service", *(name for name, _ in figure.labels))
+        labels = (service, *(value for _, value in figure.labels))
+        if isinstance(figure, Gauge):
+            if figure.name not in gauges:
+                gauges[figure.name] = GaugeMetricFamily(figure.name, figure.help, labels=names)
+            gauges[figure.name].add_metric(labels, figure.value)
+        else:
+            if figure.name not in histograms:
+                histograms[figure.name] = HistogramMetricFamily(figure.name, figure.help, labels=names)
+            _histogram(histograms[figure.name], labels, figure.distribution)
+    yield from gauges.values()
+    yield from histograms.values()
 
 
 def _connections(services: dict[str, str]) -> list[tuple[str, Gauge]]:

@@ -17,6 +17,7 @@ import asyncpg
 
 from services.mesh.database import is_trouble, sqlstate
 from services.mesh.errors import Internal, OutcomeUnknown, SampanError, Unavailable
+from services.mesh.metrics import Gauge
 
 # An ended backend is found within 100 ms, but it may have a commit to finish first.
 _END_BACKEND = """
@@ -54,6 +55,8 @@ class Lost(OutcomeUnknown):
 class FastDatabase:
     """Connections of one role to one database, at most `pool`; they are made when needed, and made again.
 
+    The server, and whoever reads our figures, knows them by `name`.
+
     `timeout` bounds, in seconds, connecting, waiting for a free connection and each statement. It cannot go
     through a pooler in transaction mode: it must know the server process of each connection.
 
@@ -65,6 +68,7 @@ class FastDatabase:
         self._url = url
         self._timeout = timeout
         self._name = name
+        self._size, self._busy = pool, 0
         self._slots = asyncio.Semaphore(pool)
         self._idle: list[_Link] = []
         self._doubtful: set[Backend] = set()
@@ -119,6 +123,14 @@ class FastDatabase:
             async with self._slot():
                 self._keep(await self._link(), if_sound=True)
 
+    async def observe(self) -> list[Gauge]:
+        """How busy the pool is."""
+        labels = (("pool", self._name),)
+        return [
+            Gauge("sampan_fast_pool_size", "Connections of a hot path, at most.", self._size, labels),
+            Gauge("sampan_fast_pool_in_use", "Those that somebody works with.", self._busy, labels),
+        ]
+
     async def close(self) -> None:
         """Closes all connections; those in use are closed when they are given back."""
         self._closed = True
@@ -170,9 +182,11 @@ class FastDatabase:
                 raise Unavailable from error
         else:
             await self._slots.acquire()
+        self._busy += 1
         try:
             yield
         finally:
+            self._busy -= 1
             self._slots.release()
 
     async def _link(self) -> _Link:

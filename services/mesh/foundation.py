@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+
+from pydantic import SecretStr
 
 from services.mesh import logs
 from services.mesh.bus import Bus
 from services.mesh.consumer import Consumer, Handler
 from services.mesh.database import Database
+from services.mesh.fast_database import FastDatabase
+from services.mesh.group_commit import GroupCommit, Limits
 from services.mesh.idempotency import Idempotency, Stretch, Sweeper
 from services.mesh.metrics import Observe
 from services.mesh.outbox import Keeper, Outbox
-from services.mesh.relay import Relay
+from services.mesh.outbox_source import OutboxSource
+from services.mesh.paging import PageTokens
+from services.mesh.posting import Store
+from services.mesh.relay import Relay, Source
 from services.mesh.settings import DatabaseSettings, MeshSettings
 from services.mesh.vault import Vault
+
+Entry = TypeVar("Entry")
+Result = TypeVar("Result")
+# Seconds that entries which wait for a batch get to be written, when the service stops.
+_GRACE = 5.0
 
 
 class Foundation:
@@ -38,6 +51,9 @@ class Foundation:
         self._mesh = mesh
         self._settings = settings
         self._bus: Bus | None = None
+        # In the order in which they are closed.
+        self._groups: list[Callable[[float], Awaitable[None]]] = []
+        self._fast: list[FastDatabase] = []
 
     def idempotency(self, stretch: Stretch | None = None) -> Idempotency:
         """Keys of requests, which are forgotten in time; `stretch` if requests hold passwords."""
@@ -45,25 +61,68 @@ class Foundation:
         self.background.append(sweeper.run)
         return Idempotency(self.vault.derive("idempotency"), stretch)
 
+    def page_tokens(self, scope: str) -> PageTokens:
+        """Signs page tokens of one list of this service."""
+        return PageTokens(self.vault.derive("page-tokens"), scope)
+
+    def fast_database(self, purpose: str, pool: int) -> FastDatabase:
+        """`pool` more connections to the database, for a hot path, known by its purpose."""
+        database = FastDatabase(
+            self._settings.database_url.get_secret_value(),
+            pool=pool,
+            timeout=self._settings.database_timeout,
+            name=f"{self._name} {purpose}",
+        )
+        self._fast.append(database)
+        self.observed.append(database.observe)
+        return database
+
+    def group_commit(
+        self, store: Store[Entry, Result], limits: Limits, size: Callable[[Entry], int] | None = None
+    ) -> GroupCommit[Entry, Result]:
+        """Writes in batches; what waits when the service stops is written."""
+        group = GroupCommit(store, limits=limits, size=size, log=self.log)
+        self._groups.append(group.close)
+        self.observed.append(group.observe)
+        return group
+
+    def bus(self, url: SecretStr) -> Bus:
+        """The one connection to the bus, under this service's credentials."""
+        if self._bus is None:
+            self._bus = Bus(url.get_secret_value(), self._name, self.log)
+            self.background.append(self._bus.run)
+            self.observed.append(self._bus.observe)
+        return self._bus
+
     def outbox(self) -> Outbox:
         """Events of this service, and the relay that publishes them. Without a bus they wait."""
         keeper = Keeper(self.database, self.log, days=self._mesh.outbox_keep_days)
         self.background.append(keeper.run)
         self.observed.append(keeper.observe)
+        relay = self.relay(OutboxSource())
+        return Outbox(relay.wake if relay is not None else _nobody_to_wake)
+
+    def relay(
+        self, source: Source, subjects: Sequence[str] = (), *, gather: float = 0.0, ease: float = 0.0
+    ) -> Relay | None:
+        """Publishes what a source has, as one relay of the database. Without a bus it is None."""
         bus = self._connected()
         if bus is None:
-            return Outbox(_nobody_to_wake)
-        settings = self._settings
+            return None
         relay = Relay(
-            settings.database_url.get_secret_value(),
+            self._settings.database_url.get_secret_value(),
             self._name,
             bus,
+            source,
             self._mesh,
             self.log,
-            timeout=settings.database_timeout,
+            timeout=self._settings.database_timeout,
+            subjects=subjects,
+            gather=gather,
+            ease=ease,
         )
         self.background.append(relay.run)
-        return Outbox(relay.wake)
+        return relay
 
     def consume(self, context: str, handlers: Mapping[str, Handler], *, together: bool = False) -> None:
         """Has another context's events handled; `together`: several at once. Without a bus there are none."""
@@ -76,18 +135,19 @@ class Foundation:
             self.observed.append(consumer.observe)
 
     async def close(self) -> None:
-        """Closes the bus, then the database."""
+        """Closes the bus, then what writes to the database, then the database."""
         if self._bus is not None:
             await self._bus.close()
+        for close in self._groups:
+            await close(_GRACE)
+        for database in self._fast:
+            await database.close()
         await self.database.close()
 
     def _connected(self) -> Bus | None:
         """The one connection to the bus; None without one in the settings."""
-        if self._bus is None and self._settings.nats_url is not None:
-            self._bus = Bus(self._settings.nats_url.get_secret_value(), self._name, self.log)
-            self.background.append(self._bus.run)
-            self.observed.append(self._bus.observe)
-        return self._bus
+        url = self._settings.nats_url
+        return None if url is None else self.bus(url)
 
 
 def _nobody_to_wake() -> None:

@@ -21,10 +21,14 @@ from services.mesh.clock import Clock
 from services.mesh.errors import Overloaded, SampanError, Unavailable
 from services.mesh.gathering import SLICE, Gathering
 from services.mesh.lanes import Lane, Lanes, Waiting
+from services.mesh.metrics import Distribution, Figure, Gauge, Histogram
 from services.mesh.posting import Counters, Posting, Store
 
 Entry = TypeVar("Entry")
 Result = TypeVar("Result")
+
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+_WAITS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class GroupCommit(Generic[Entry, Result]):
         log: FilteringBoundLogger | None = None,
     ) -> None:
         self.counters = Counters()
+        self._sizes, self._waits = Distribution(_SIZES), Distribution(_WAITS)
         self._limits = limits
         self._size = size
         self._clock = clock
@@ -93,6 +98,16 @@ class GroupCommit(Generic[Entry, Result]):
         """Entries that wait for a batch."""
         return self._lanes.depth
 
+    async def observe(self) -> list[Figure]:
+        """How many wait, how long they did, and how large batches are."""
+        return [
+            Gauge("sampan_group_commit_queue", "Entries that wait for a batch.", self.depth),
+            Histogram("sampan_group_commit_batch_entries", "Entries in a batch.", self._sizes),
+            Histogram(
+                "sampan_group_commit_wait_seconds", "How long entries waited for their batch.", self._waits
+            ),
+        ]
+
     async def submit(self, entry: Entry, *, lane: Hashable, ends: float | None = None) -> Result:
         """Stores an entry; entries of one lane are stored in the order in which they came.
 
@@ -106,7 +121,7 @@ class GroupCommit(Generic[Entry, Result]):
             current = call.current.get()
             ends = math.inf if current is None else current.ends
         loop = asyncio.get_running_loop()
-        waiting: Waiting[Entry, Result] = Waiting(entry, size, ends, loop.create_future())
+        waiting: Waiting[Entry, Result] = Waiting(entry, size, self._clock(), ends, loop.create_future())
         self._lanes.add(lane, waiting)
         self._arrived += 1
         if self._timer is None or self._lanes.ready >= self._wanted:
@@ -214,6 +229,9 @@ class GroupCommit(Generic[Entry, Result]):
             counters.batches += 1
             counters.entries += len(batch)
             counters.last_batch = len(batch)
+            self._sizes.add(len(batch))
+            for waiting in batch:
+                self._waits.add(now - waiting.since)
             self._gathering.departs(now, self._arrived)
         return batch, lanes
 

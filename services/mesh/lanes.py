@@ -14,15 +14,21 @@ Result = TypeVar("Result")
 
 
 class Waiting(Generic[Entry, Result]):
-    """An entry, and where its answer goes. `ends` is when its caller's time is up."""
+    """An entry, and where its answer goes. It came at `since`; at `ends` its caller's time is up."""
 
-    __slots__ = ("ends", "entry", "future", "lane", "queued", "size")
+    __slots__ = ("ends", "entry", "future", "lane", "queued", "since", "size")
 
     def __init__(
-        self, entry: Entry, size: int, ends: float, future: asyncio.Future[Result | SampanError]
+        self,
+        entry: Entry,
+        size: int,
+        since: float,
+        ends: float,
+        future: asyncio.Future[Result | SampanError],
     ) -> None:
         self.entry = entry
         self.size = size
+        self.since = since
         self.ends = ends
         self.future = future
         self.lane: Lane[Entry, Result] | None = None

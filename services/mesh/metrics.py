@@ -31,26 +31,46 @@ class Gauge(NamedTuple):
     labels: tuple[tuple[str, str], ...] = ()
 
 
+class Distribution:
+    """A histogram. `bounds` are the upper ones of its buckets; a last one has all that is more."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float] = BOUNDS) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def add(self, value: float) -> int:
+        """Counts one; returns its bucket."""
+        bucket = bisect_left(self.bounds, value)
+        self.counts[bucket] += 1
+        self.total += value
+        return bucket
+
+
+class Histogram(NamedTuple):
+    """A distribution as a part tells it. `labels` besides that of the service."""
+
+    name: str
+    help: str
+    distribution: Distribution
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+Figure = Gauge | Histogram
 # Asked at every scrape. What it raises leaves its figures out.
-Observe = Callable[[], Awaitable[Sequence[Gauge]]]
+Observe = Callable[[], Awaitable[Sequence[Figure]]]
 
 
-class Latency:
-    """A histogram. `exemplars` has, for each bucket, a trace that is kept: its id, seconds, when."""
+class Latency(Distribution):
+    """A histogram of seconds. `exemplars` has, for a bucket, a trace that is kept: its id, seconds, when."""
 
-    __slots__ = ("counts", "exemplars", "seconds")
+    __slots__ = ("exemplars",)
 
     def __init__(self) -> None:
-        self.counts = [0] * (len(BOUNDS) + 1)
-        self.seconds = 0.0
+        super().__init__()
         self.exemplars: dict[int, tuple[str, float, float]] = {}
-
-    def add(self, seconds: float) -> int:
-        """Counts one; returns its bucket."""
-        bucket = bisect_left(BOUNDS, seconds)
-        self.counts[bucket] += 1
-        self.seconds += seconds
-        return bucket
 
     def add_kept(self, seconds: float, trace_id: str) -> None:
         """Counts one that can be looked at."""

@@ -74,8 +74,13 @@ def declare(metadata: sa.MetaData) -> sa.Table:
     """The tables, for a service's models."""
     table = sa.Table(NAME, metadata, *_columns(), postgresql_partition_by="RANGE (created_at)")
     sa.Index(_UNPUBLISHED, table.c.position, postgresql_where=sa.text("published_at IS NULL"))
-    sa.Table(HEAD, metadata, *_head_columns())
+    declare_head(metadata)
     return table
+
+
+def declare_head(metadata: sa.MetaData) -> None:
+    """The table of what a relay knows of its stream; alone where events are no rows of an outbox."""
+    sa.Table(HEAD, metadata, *_head_columns())
 
 
 def create(role: str) -> None:
@@ -84,14 +89,21 @@ def create(role: str) -> None:
 
     op.create_table(NAME, *_columns(), postgresql_partition_by="RANGE (created_at)")
     op.create_index(_UNPUBLISHED, NAME, ["position"], postgresql_where=sa.text("published_at IS NULL"))
-    op.create_table(HEAD, *_head_columns())
+    create_head(role)
     op.execute(f"CREATE TABLE {PARTITION_PREFIX}other PARTITION OF {NAME} DEFAULT")
     op.execute(_DAYS_FUNCTION)
     op.execute("REVOKE ALL ON FUNCTION outbox_days(integer, integer) FROM PUBLIC")
     op.execute(f'GRANT EXECUTE ON FUNCTION outbox_days(integer, integer) TO "{role}"')
     op.execute(f'GRANT SELECT, INSERT, UPDATE (published_at) ON {NAME} TO "{role}"')
-    op.execute(f'GRANT SELECT, INSERT, UPDATE ON {HEAD} TO "{role}"')
     op.execute(f"SELECT outbox_days({_DAYS_AHEAD}, 366)")
+
+
+def create_head(role: str) -> None:
+    """Makes the table of `declare_head`, in a migration."""
+    from alembic import op
+
+    op.create_table(HEAD, *_head_columns())
+    op.execute(f'GRANT SELECT, INSERT, UPDATE ON {HEAD} TO "{role}"')
 
 
 def drop() -> None:

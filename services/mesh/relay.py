@@ -1,4 +1,4 @@
-"""Takes the rows of one database's outbox to JetStream: one relay at a time, in order, and never loses any.
+"""Takes the events of one database to JetStream: one relay at a time, in order, and never loses any.
 
 Whoever holds the database's advisory lock publishes; the others stand by. A row counts as published when
 JetStream has acknowledged it. Dying in between publishes it once more under the same `Nats-Msg-Id`; whoever
@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import asyncpg
 from nats.js.api import DiscardPolicy, Header, PubAck, StorageType, StreamConfig, StreamInfo
@@ -48,31 +48,49 @@ _DATABASE_ERRORS = (
     TimeoutError,
 )
 
-_UNPUBLISHED = """
-SELECT position, id, created_at, subject, aggregate_id, aggregate_version, payload, traceparent
-FROM outbox WHERE published_at IS NULL ORDER BY position LIMIT $1
-"""
-_MARK = """
-WITH marked AS (
-    UPDATE outbox SET published_at = now()
-    WHERE published_at IS NULL AND position = ANY($1) AND created_at BETWEEN $2 AND $3
-)
-UPDATE outbox_head SET stream_sequence = greatest(stream_sequence, $4)
-"""
 _KNOWN = "SELECT stream_created_at, stream_sequence FROM outbox_head"
 _SET_KNOWN = """
 INSERT INTO outbox_head (stream_created_at, stream_sequence) VALUES ($1, $2)
 ON CONFLICT ("only") DO UPDATE SET stream_created_at = $1, stream_sequence = $2
 """
-_UNMARK = "UPDATE outbox SET published_at = NULL WHERE published_at IS NOT NULL AND created_at > $1"
-_RECENT = "SELECT EXISTS (SELECT FROM outbox WHERE published_at > $1 AND created_at > $2)"
+_SAW = "UPDATE outbox_head SET stream_sequence = greatest(stream_sequence, $1)"
+
+Acks = Sequence[PubAck | None]
 
 
-def stream_config(context: str, mesh: MeshSettings, duplicates_seconds: float) -> StreamConfig:
-    """How the stream of a context shall be."""
+class Row(Protocol):
+    """An event: `id, created_at, subject, aggregate_id, aggregate_version, payload, traceparent`."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+class Source(Protocol):
+    """Where a relay's events come from. All methods run in the relay's own connection, under its lock."""
+
+    async def fetch(self, connection: asyncpg.Connection, most: int) -> tuple[Sequence[Row], bool]:
+        """The next events that are not published, those of an aggregate in order; whether there are more."""
+        ...
+
+    async def mark(self, connection: asyncpg.Connection, rows: Sequence[Row], acks: Acks) -> None:
+        """Rows that have an acknowledgement are published."""
+        ...
+
+    async def unmark(self, connection: asyncpg.Connection, since: datetime) -> int:
+        """What is younger is to be published again; how much that is, or of how many aggregates."""
+        ...
+
+    async def has_published(self, connection: asyncpg.Connection, since: datetime) -> bool:
+        """Whether something that is younger was published."""
+        ...
+
+
+def stream_config(
+    context: str, mesh: MeshSettings, duplicates_seconds: float, subjects: Sequence[str] = ()
+) -> StreamConfig:
+    """How the stream of a context shall be: with all that it says, or with some subjects."""
     return StreamConfig(
         name=stream_of(context),
-        subjects=[f"sampan.{context}.>"],
+        subjects=list(subjects) or [f"sampan.{context}.>"],
         storage=StorageType.FILE,
         num_replicas=mesh.event_stream_replicas,
         max_age=mesh.event_stream_days * 86_400.0,
@@ -82,7 +100,7 @@ def stream_config(context: str, mesh: MeshSettings, duplicates_seconds: float) -
     )
 
 
-def headers_of(context: str, row: Any) -> dict[str, str]:
+def headers_of(context: str, row: Row) -> dict[str, str]:
     """CloudEvents in binary mode, with the id by which JetStream drops a repeated publish."""
     headers = {
         Header.MSG_ID.value: str(row["id"]),
@@ -101,7 +119,9 @@ def headers_of(context: str, row: Any) -> dict[str, str]:
 class Relay:
     """One for each service that publishes, in each of its processes. `url` is that of the running role.
 
-    The connection must be straight to the server, or through a pooler in session mode: it holds a lock.
+    The connection must be straight to the server, or through a pooler in session mode: it holds a lock. Of
+    all subjects of the context the stream has `subjects`, if there are some. After each batch the relay rests
+    for `gather` seconds, and `ease` times as long as the batch took: it may leave the loop to others.
     """
 
     def __init__(
@@ -109,16 +129,24 @@ class Relay:
         url: str,
         context: str,
         bus: Bus,
+        source: Source,
         mesh: MeshSettings,
         log: FilteringBoundLogger,
         *,
         timeout: float,
+        subjects: Sequence[str] = (),
+        gather: float = 0.0,
+        ease: float = 0.0,
         duplicates_seconds: float = DUPLICATES_SECONDS,
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
         self._url = url
         self._context = context
         self._bus = bus
+        self._source = source
+        self._subjects = subjects
+        self._gather = gather
+        self._ease = ease
         self._mesh = mesh
         self._log = log
         self._timeout = timeout
@@ -172,40 +200,39 @@ class Relay:
                 epoch = self._bus.epoch
                 await self._settle_stream(connection)
                 known_until = now() + self._look_seconds
-            rows = await connection.fetch(_UNPUBLISHED, BATCH)
+            began = now()
+            rows, more = await self._source.fetch(connection, BATCH)
             if rows and not await self._batch(connection, rows):
                 # Somebody may have removed the stream; or it is full, or away.
                 known_until = 0.0
                 await asyncio.sleep(self._mesh.relay_poll_seconds)
-            elif 1 < len(rows) < BATCH:
+                continue
+            took = now() - began
+            if not more and len(rows) > 1 and not self._gather:
                 await asyncio.sleep(_GATHERING)
-            elif len(rows) < BATCH:
+            elif not more:
                 await self._rest()
+            if self._gather or self._ease:
+                await asyncio.sleep(self._gather + self._ease * took)
 
     async def _rest(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._mesh.relay_poll_seconds):
                 await self._woken.wait()
 
-    async def _batch(self, connection: asyncpg.Connection, rows: Sequence[Any]) -> bool:
+    async def _batch(self, connection: asyncpg.Connection, rows: Sequence[Row]) -> bool:
         """Publishes rows and marks those that were acknowledged; whether that were all."""
         acks = await self._publish(rows)
         await faults.point("relay.after_publish")
-        done = [(row, ack) for row, ack in zip(rows, acks, strict=True) if ack is not None]
-        if done:
-            times = [row["created_at"] for row, _ in done]
-            await connection.execute(
-                _MARK,
-                [row["position"] for row, _ in done],
-                min(times),
-                max(times),
-                max(ack.seq for _, ack in done),
-            )
-        if len(done) < len(rows):
-            self._log.warning("relay.unacknowledged", rows=len(rows) - len(done))
-        return len(done) == len(rows)
+        async with connection.transaction():
+            await self._source.mark(connection, rows, acks)
+            await connection.execute(_SAW, max((ack.seq for ack in acks if ack is not None), default=0))
+        missing = sum(ack is None for ack in acks)
+        if missing:
+            self._log.warning("relay.unacknowledged", rows=missing)
+        return not missing
 
-    async def _publish(self, rows: Sequence[Any]) -> list[PubAck | None]:
+    async def _publish(self, rows: Sequence[Row]) -> list[PubAck | None]:
         """Pipelined. Each message but the first expects the one before it: none overtakes a lost one."""
         jetstream = self._bus.jetstream
         sent: list[asyncio.Future[PubAck]] = []
@@ -258,7 +285,7 @@ class Relay:
 
     async def _stream(self) -> StreamInfo:
         jetstream = self._bus.jetstream
-        wanted = stream_config(self._context, self._mesh, self._duplicates_seconds)
+        wanted = stream_config(self._context, self._mesh, self._duplicates_seconds, self._subjects)
         try:
             found = await jetstream.stream_info(stream_of(self._context))
         except NotFoundError:
@@ -274,15 +301,15 @@ class Relay:
         if info.state.messages:
             return False
         young = datetime.now(UTC) - timedelta(days=self._mesh.event_stream_days) * 0.9
-        return bool(await connection.fetchval(_RECENT, young, young))
+        return await self._source.has_published(connection, young)
 
     async def _refill(self, connection: asyncpg.Connection, created: datetime, sequence: int) -> None:
         since = datetime.now(UTC) - timedelta(days=self._mesh.event_stream_days)
         async with connection.transaction():
             await connection.execute("SET LOCAL statement_timeout = 0")
-            done = await connection.execute(_UNMARK, since, timeout=3600)
+            count = await self._source.unmark(connection, since)
             await connection.execute(_SET_KNOWN, created, sequence)
-        self._log.warning("relay.refills", stream=stream_of(self._context), rows=int(done.split()[-1]))
+        self._log.warning("relay.refills", stream=stream_of(self._context), rows=count)
 
 
 def _traced(headers: dict[str, str]) -> tuple[dict[str, str], Span | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -124,9 +124,9 @@ def server_name(service: str) -> str:
     return f"{service}.sampan.internal"
 
 
-def caller_name(auth_context: Mapping[str, Iterable[bytes]]) -> str:
-    """The service that a client certificate names, or the empty string."""
-    for identity in auth_context.get("peer_spiffe_id", ()):
+def caller_name(identities: Iterable[bytes] | None) -> str:
+    """The service that a client certificate names among its URIs and DNS names, or the empty string."""
+    for identity in identities or ():
         name = identity.decode("ascii", "replace")
         if name.startswith(SPIFFE_PREFIX):
             return name.removeprefix(SPIFFE_PREFIX)

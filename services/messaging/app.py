@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
-from services.mesh import logs
 from services.mesh.app import App
-from services.mesh.bus import Bus
 from services.mesh.channels import Peer
 from services.mesh.clock import Clock, system_clock
-from services.mesh.consumer import Consumer
-from services.mesh.database import Database
-from services.mesh.fast_database import FastDatabase
-from services.mesh.group_commit import GroupCommit, Limits
-from services.mesh.idempotency import Idempotency, Sweeper
+from services.mesh.foundation import Foundation
+from services.mesh.group_commit import Limits
+from services.mesh.idempotency import Idempotency
 from services.mesh.identity_client import IdentityClient
-from services.mesh.metrics import Observe
-from services.mesh.paging import PageTokens
 from services.mesh.settings import MeshSettings
-from services.mesh.vault import Vault
 from services.messaging import payment_events, workspace_events
 from services.messaging.accounts_client import AccountsClient
 from services.messaging.acks import AckService
@@ -27,7 +19,7 @@ from services.messaging.app_live import Live
 from services.messaging.channels import ChannelService, NoticeService
 from services.messaging.dialogs import DialogService
 from services.messaging.members import MemberService
-from services.messaging.messages import MessageService, Posting
+from services.messaging.messages import MessageService
 from services.messaging.people import PeopleService, PeopleTokens
 from services.messaging.posting import PostingStore
 from services.messaging.publishing import Publisher
@@ -43,9 +35,6 @@ from services.messaging.servicer_messages import MessageMethods
 from services.messaging.servicer_people import PeopleMethods
 from services.messaging.settings import MessagingSettings
 
-# Seconds that messages which wait get to be written, when the service stops.
-_GRACE = 5.0
-
 
 async def build(
     mesh: MeshSettings,
@@ -55,115 +44,102 @@ async def build(
 ) -> App:
     """Builds the service. Its database and identity are first asked when it serves."""
     settings = settings or MessagingSettings()
-    log = logs.logger("messaging")
-    url = settings.database_url.get_secret_value()
-    timeout = settings.database_timeout
-    database = Database(url, pool=settings.database_pool, timeout=timeout, name="messaging")
-    fast = FastDatabase(url, pool=settings.posting_pool, timeout=timeout, name="messaging")
-    vault = Vault(base64.b64decode(settings.master_key.get_secret_value()))
-    idempotency = Idempotency(vault.derive("idempotency"))
+    base = Foundation("messaging", mesh, settings)
     to_identity = Peer(mesh.peers["identity"], "identity", settings)
     identity = IdentityClient(to_identity, clock)
-    accounts = AccountsClient(to_identity)
-    live = Live(mesh, settings, vault, clock, log)
-    publisher = publisher or live.hub
-
-    def tokens(scope: str) -> PageTokens:
-        return PageTokens(vault.derive("page-tokens"), scope)
-
-    posting: Posting = GroupCommit(
-        PostingStore(fast, publisher),
-        limits=Limits(
-            batch=settings.posting_batch, queue=settings.posting_queue, parallel=settings.posting_pool
-        ),
-        size=lambda draft: draft.size,
-        log=log,
+    live = Live(base, mesh, settings, clock)
+    parts = _Parts(base, settings, base.idempotency(), AccountsClient(to_identity), publisher or live.hub)
+    people = parts.people()
+    messages = parts.messages()
+    drafts = Drafts(base.vault.derive("drafts"))
+    retention = Retention(
+        base.database, base.log, days=settings.retention_days, pause=settings.retention_sweep_seconds
     )
-    drafts = Drafts(vault.derive("drafts"))
-    messages = MessageService(database, posting, publisher, idempotency)
-    people_tokens = PeopleTokens(tokens("blocks"), tokens("reports"))
-    people = PeopleService(database, accounts, people_tokens, idempotency)
-    written = MessageMethods(
-        drafts,
-        messages,
-        ReactionService(database, publisher, idempotency, most=settings.reactions),
-        ReceiptService(database, publisher, idempotency),
-        idempotency,
-    )
-    servicer = MessagingServicer(
-        DialogMethods(
-            DialogService(
-                database,
-                accounts,
-                publisher,
-                tokens("dialogs"),
-                idempotency,
-                most=settings.group_members,
-            ),
-            MemberService(
-                database,
-                accounts,
-                publisher,
-                tokens("members"),
-                idempotency,
-                most=settings.group_members,
-            ),
-            idempotency,
-        ),
-        written,
-        PeopleMethods(people, idempotency),
-        AckMethods(AckService(database, live.keep, idempotency), idempotency),
-        live.methods(written),
-    )
-    notices = NoticeService(database, publisher, messages)
-    internal = MessagingInternalServicer(
-        ChannelService(database, publisher, idempotency, most=settings.channel_members),
-        notices,
-        people,
-        drafts,
-        idempotency,
-    )
-    retention = Retention(database, log, days=settings.retention_days, pause=settings.retention_sweep_seconds)
-
-    background: list[Callable[[], Awaitable[None]]] = [
-        Sweeper(database, settings.idempotency_keep_hours, log).run,
-        retention.run,
-        *live.background,
-    ]
-    observed: list[Observe] = []
-    bus = Bus(settings.nats_url.get_secret_value(), "messaging", log) if settings.nats_url else None
-    if bus:
-        background.append(bus.run)
-        for context, handlers, together in (
-            (workspace_events.CONTEXT, workspace_events.WorkspaceEvents(publisher).handlers, False),
-            # Its effect is in the log already, written by group commit.
-            (payment_events.CONTEXT, payment_events.PaymentEvents(notices).handlers, True),
-        ):
-            consumer = Consumer("messaging", context, handlers, bus, database, mesh, log, together=together)
-            background += [consumer.run, consumer.replay, consumer.purge]
-            observed.append(consumer.observe)
-
-    async def close() -> None:
-        if bus:
-            await bus.close()
-        await posting.close(_GRACE)
-        await live.close()
-        await fast.close()
-        await to_identity.close()
-        await database.close()
-
+    notices = NoticeService(base.database, parts.publisher, messages)
+    base.consume(workspace_events.CONTEXT, workspace_events.WorkspaceEvents(parts.publisher).handlers)
+    # Its effect is in the log already, written by group commit.
+    base.consume(payment_events.CONTEXT, payment_events.PaymentEvents(notices).handlers, together=True)
     return App(
         name="messaging",
         settings=settings,
         servicers={
-            "sampan.messaging.v1.MessagingService": servicer,
-            "sampan.messaging.v1.MessagingInternalService": internal,
+            "sampan.messaging.v1.MessagingService": parts.servicer(live, drafts, messages, people),
+            "sampan.messaging.v1.MessagingInternalService": parts.internal(drafts, notices, people),
         },
         keys=identity,
         revocations=identity.revocations,
-        background=background,
+        background=(retention.run, *live.background, *base.background),
         attach=live.attach,
         drain=live.drain,
-        closers=(close,),
-        observed=observed,
+        closers=(live.close, to_identity.close, base.close),
+        observed=(*base.observed, *live.observed, to_identity.observe),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What use cases are made of."""
+
+    base: Foundation
+    settings: MessagingSettings
+    idempotency: Idempotency
+    accounts: AccountsClient
+    publisher: Publisher
+
+    def messages(self) -> MessageService:
+        """Messages, which are written in batches."""
+        settings = self.settings
+        store = PostingStore(self.base.fast_database("posting", settings.posting_pool), self.publisher)
+        limits = Limits(
+            batch=settings.posting_batch, queue=settings.posting_queue, parallel=settings.posting_pool
+        )
+        posting = self.base.group_commit(store, limits, lambda draft: draft.size)
+        return MessageService(self.base.database, posting, self.publisher, self.idempotency)
+
+    def people(self) -> PeopleService:
+        """Blocks and reports."""
+        tokens = PeopleTokens(self.base.page_tokens("blocks"), self.base.page_tokens("reports"))
+        return PeopleService(self.base.database, self.accounts, tokens, self.idempotency)
+
+    def servicer(
+        self, live: Live, drafts: Drafts, messages: MessageService, people: PeopleService
+    ) -> MessagingServicer:
+        """What people call."""
+        database, publisher, idempotency = self.base.database, self.publisher, self.idempotency
+        written = MessageMethods(
+            drafts,
+            messages,
+            ReactionService(database, publisher, idempotency, most=self.settings.reactions),
+            ReceiptService(database, publisher, idempotency),
+            idempotency,
+        )
+        return MessagingServicer(
+            self.dialogs(),
+            written,
+            PeopleMethods(people, idempotency),
+            AckMethods(AckService(database, live.keep, idempotency), idempotency),
+            live.methods(written),
+        )
+
+    def dialogs(self) -> DialogMethods:
+        """Dialogs and who is in them."""
+        common = (self.base.database, self.accounts, self.publisher)
+        most = self.settings.group_members
+        return DialogMethods(
+            DialogService(*common, self.base.page_tokens("dialogs"), self.idempotency, most=most),
+            MemberService(*common, self.base.page_tokens("members"), self.idempotency, most=most),
+            self.idempotency,
+        )
+
+    def internal(
+        self, drafts: Drafts, notices: NoticeService, people: PeopleService
+    ) -> MessagingInternalServicer:
+        """What other services call."""
+        database, publisher, idempotency = self.base.database, self.publisher, self.idempotency
+        return MessagingInternalServicer(
+            ChannelService(database, publisher, idempotency, most=self.settings.channel_members),
+            notices,
+            people,
+            drafts,
+            idempotency,
+        )

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from structlog.typing import FilteringBoundLogger
-
 from sampan.presence.v1.presence_internal_service_pb2_grpc import PresenceInternalServiceStub
-from services.mesh.bus import Bus
 from services.mesh.chain import Chain
 from services.mesh.channels import Peer
 from services.mesh.clock import Clock
-from services.mesh.fast_database import FastDatabase
+from services.mesh.foundation import Foundation
+from services.mesh.metrics import Observe
 from services.mesh.policy import method_at
 from services.mesh.revocation import Revocations
 from services.mesh.settings import MeshSettings
 from services.mesh.tls import Certificate
-from services.mesh.vault import Vault
 from services.messaging.acks import Keep
+from services.messaging.bus_events import SUBJECTS
 from services.messaging.live.acks import Acks
 from services.messaging.live.heads import Watch
 from services.messaging.live.history import History
@@ -28,45 +26,37 @@ from services.messaging.live.link import Link
 from services.messaging.live.opening import Opening
 from services.messaging.live.resume import Tokens
 from services.messaging.live.roster import Roster
+from services.messaging.relaying import LogSource, noting
 from services.messaging.repository_live import LiveRepository
 from services.messaging.servicer_live import LiveMethods
 from services.messaging.settings import MessagingSettings
 from services.messaging.websocket import WebSockets
+
+# The relay of messages publishes at most so often, in seconds, and rests as many times as long as it worked:
+# it shares its event loop with those who send.
+_GATHER = 0.05
+_EASE = 2.0
 
 
 class Live:
     """The parts of live delivery. `hub` takes what was written; `opening` opens streams for every door."""
 
     def __init__(
-        self,
-        mesh: MeshSettings,
-        settings: MessagingSettings,
-        vault: Vault,
-        clock: Clock,
-        log: FilteringBoundLogger,
+        self, base: Foundation, mesh: MeshSettings, settings: MessagingSettings, clock: Clock
     ) -> None:
         self._mesh = mesh
         self._settings = settings
-        self._log = log
-        self._database = FastDatabase(
-            settings.database_url.get_secret_value(),
-            pool=settings.live_pool,
-            timeout=settings.database_timeout,
-            name="messaging",
-        )
-        self._repository = LiveRepository(self._database)
-        self._bus = (
-            Bus(settings.nats_url.get_secret_value(), "messaging", log)
-            if settings.nats_url is not None
-            else None
-        )
-        self._link = Link(self._bus)
-        tokens = Tokens(vault.derive("resume"), days=settings.resume_days)
+        self._log = base.log
+        self._repository = LiveRepository(base.fast_database("live", settings.live_pool))
+        bus = base.bus(settings.nats_url) if settings.nats_url is not None else None
+        self._has_bus = bus is not None
+        self._link = Link(bus)
+        tokens = Tokens(base.vault.derive("resume"), days=settings.resume_days)
         self._peer = Peer(mesh.peers.get("presence", ()), "presence", settings)
         stub = PresenceInternalServiceStub(self._peer.channel)
         limits = Limits()
         process = self._link.process.hex()
-        self._leases = Leases(stub, process, limits, log, seconds=settings.presence_lease_seconds)
+        self._leases = Leases(stub, process, limits, base.log, seconds=settings.presence_lease_seconds)
         self.roster = Roster(
             clock, self._leases, heartbeat=settings.heartbeat_seconds, leeway=mesh.token_leeway
         )
@@ -81,12 +71,17 @@ class Live:
         self.opening = Opening(self.hub, self._repository)
         self.hub.entrance = self.opening
         self._acks = Acks(self._repository, tokens, days=settings.resume_days)
-        self._watch = Watch(self.hub, self._link, self.opening, self._repository, log)
-        self._comings = Comings(self.hub, self._repository, limits, log)
+        self._watch = Watch(self.hub, self._link, self.opening, self._repository, base.log)
+        self._told = LogSource()
+        relay = base.relay(self._told, SUBJECTS, gather=_GATHER, ease=_EASE)
+        if relay is not None:
+            self.hub.noted = noting(self._told, relay.wake)
+            base.observed.append(self._told.observe)
+        self._comings = Comings(self.hub, self._repository, limits, base.log)
         self._link.connect(self.hub)
-        if self._bus is not None:
-            self._bus.hear(CHANGED, self._comings.hear)
-            self._bus.hear(PREFERENCES, limits.hear)
+        if bus is not None:
+            bus.hear(CHANGED, self._comings.hear)
+            bus.hear(PREFERENCES, limits.hear)
         self.desk: Desk | None = None
         self._websockets: WebSockets | None = None
 
@@ -108,7 +103,9 @@ class Live:
         settings = self._settings
         if settings.websocket_listen:
             certificate = Certificate(settings.tls_cert, settings.tls_key, settings.tls_ca)
-            self._websockets = WebSockets(settings.websocket_listen, certificate, methods)
+            self._websockets = WebSockets(
+                settings.websocket_listen, certificate, methods, ping=settings.websocket_ping_seconds
+            )
         return methods
 
     def attach(self, chain: Chain, revocations: Revocations) -> None:
@@ -131,15 +128,17 @@ class Live:
     def background(self) -> tuple[Callable[[], Awaitable[None]], ...]:
         """What runs as long as the server does."""
         found = [self.hub.run, self._watch.run, self._acks.run, self._leases.run, self._comings.run]
-        if self._bus is not None:
-            found += [self._bus.run, self._link.run]
+        if self._has_bus:
+            found.append(self._link.run)
         if self._websockets is not None:
             found.append(self._websockets.run)
         return tuple(found)
 
+    @property
+    def observed(self) -> tuple[Observe, ...]:
+        """What is asked for figures."""
+        return (self._peer.observe,)
+
     async def close(self) -> None:
         """Closes what it opened."""
-        if self._bus is not None:
-            await self._bus.close()
         await self._peer.close()
-        await self._database.close()

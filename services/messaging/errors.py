@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from services.mesh.errors import (
-    DeadlineExceeded,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
@@ -123,12 +122,6 @@ class SessionEnded(Unauthenticated):
     reason = "SESSION_ENDED"
     domain = DOMAIN
     detail = "the session has ended"
-
-
-class HalfOpen(DeadlineExceeded):
-    reason = "HALF_OPEN"
-    domain = DOMAIN
-    detail = "the client does not answer"
 
 
 def wrong(field: str, rule: str, message: str) -> InvalidArgument:

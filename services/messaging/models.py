@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
-from services.mesh import idempotency, inbox
+from services.mesh import idempotency, inbox, outbox
 
 metadata = sa.MetaData()
 
@@ -234,5 +234,9 @@ spent_ids = sa.Table(
     sa.PrimaryKeyConstraint("dialog_id", "sender_id", "client_message_id", name="spent_ids_pkey"),
 )
 
+# Up to where a dialog's log was published for other contexts.
+relayed = sa.Table("relayed", metadata, _id("dialog_id", primary_key=True), _number("seq"))
+
 idempotency.declare(metadata)
 inbox.declare(metadata)
+outbox.declare_head(metadata)

@@ -42,19 +42,3 @@ class Publisher(Protocol):
     def typing(self, dialog_id: UUID, user_id: UUID) -> None:
         """Somebody is writing."""
         ...
-
-
-class Nobody:
-    """A publisher where nobody is connected."""
-
-    def events(self, events: Sequence[LiveEvent]) -> None: ...
-
-    def receipt(
-        self, dialog_id: UUID, user_id: UUID, read_seq: int, unread: int, *, to_all: bool
-    ) -> None: ...
-
-    def joined(self, dialog_id: UUID, user_ids: Sequence[UUID]) -> None: ...
-
-    def left(self, dialog_id: UUID, user_ids: Sequence[UUID], seq: int) -> None: ...
-
-    def typing(self, dialog_id: UUID, user_id: UUID) -> None: ...

@@ -33,6 +33,8 @@ class MessagingSettings(DatabaseSettings):
     live_pool: int = Field(default=4, ge=1, le=50)
     # Where WebSockets come in from the edge, `host:port`; without it there is no such door.
     websocket_listen: str = ""
+    # How often a WebSocket is pinged, in seconds; who takes as long to answer is gone.
+    websocket_ping_seconds: float = Field(default=20.0, gt=0, le=300)
     # Live streams of one person in one process, at most.
     user_streams: int = Field(default=20, ge=1, le=10_000)
     # Bytes that wait for one slow stream; over it, it reads what it missed from the log.

@@ -20,6 +20,7 @@ from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFact
 from websockets.http11 import Request, Response
 
 from sampan.messaging.v1 import frame_pb2
+from sampan.messaging.v1 import messaging_service_pb2 as pb
 from services.mesh.chain import Chain, rpc_handler
 from services.mesh.errors import InvalidArgument, MalformedRequest, SampanError, UnknownQueryParameter
 from services.mesh.policy import method_at
@@ -32,10 +33,9 @@ from services.messaging.servicer_live import LiveMethods
 PATH = "/websocket"
 HEALTH = "/healthz"
 CONNECT = "/sampan.messaging.v1.MessagingService/Connect"
+SUBSCRIBE = "/sampan.messaging.v1.MessagingService/Subscribe"
 # How long the service may take to refuse somebody before the connection becomes a WebSocket, in seconds.
 _REFUSAL = 0.25
-# Nobody who is gone is kept for longer than these two, in seconds.
-_PING, _PONG = 20.0, 20.0
 # Contexts that are kept for each connection cost ten times the memory of an idle stream.
 _DEFLATE = ServerPerMessageDeflateFactory(
     server_no_context_takeover=True,
@@ -84,8 +84,8 @@ class _Stream:
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         return self._metadata
 
-    def auth_context(self) -> dict[str, list[bytes]]:
-        return {"peer_spiffe_id": [identity.encode() for identity in identities(self._connection)]}
+    def peer_identities(self) -> list[bytes]:
+        return [identity.encode() for identity in identities(self._connection)]
 
     def peer(self) -> str:
         return ""
@@ -120,22 +120,30 @@ class _Stream:
 
 
 class WebSockets:
-    """Listens for the edge's connections at `listen`, `host:port`. `run` needs `attach` before it."""
+    """Listens for the edge's connections at `listen`, `host:port`. `run` needs `attach` before it.
 
-    def __init__(self, listen: str, certificate: Certificate, live: LiveMethods) -> None:
+    Each is pinged every `ping` seconds, and may take as long to answer.
+    """
+
+    def __init__(self, listen: str, certificate: Certificate, live: LiveMethods, *, ping: float) -> None:
         self._host, _, port = listen.rpartition(":")
         self._port = int(port)
         self._certificate = certificate
         self._live = live
+        self._ping = ping
         self._streams: dict[ServerConnection, _Stream] = {}
-        self._binary: Run | None = None
-        self._text: Run | None = None
+        self._chain: Chain | None = None
+        # Of binary connections and of those with text.
+        self._runs: dict[bool, Run] = {}
         self._draining = False
 
     def attach(self, chain: Chain) -> None:
         """Has each stream go through the same steps as a call of Connect."""
-        self._binary = _behind(chain, self._live.Connect)
-        self._text = _behind(chain, self._live.ConnectText)
+        self._chain = chain
+        self._runs = {
+            True: _behind(chain, self._live.Connect),
+            False: _behind(chain, self._live.ConnectText),
+        }
 
     def drain(self) -> None:
         """Says that no more connections are wanted here."""
@@ -154,8 +162,8 @@ class WebSockets:
             compression=None,
             max_size=MOST_BYTES,
             max_queue=4,
-            ping_interval=_PING,
-            ping_timeout=_PONG,
+            ping_interval=self._ping,
+            ping_timeout=self._ping,
             close_timeout=3.0,
             server_header=None,
             start_serving=True,
@@ -175,15 +183,14 @@ class WebSockets:
         return await self._open(connection, request, query)
 
     async def _open(self, connection: ServerConnection, request: Request, query: str) -> Response | None:
+        if self._chain is None:
+            return _answer(503, b"")
         try:
-            asked = _asked(query)
+            asked = _asked(query, self._chain)
         except SampanError as error:
             return _worded(dict(rest_headers(error, "", PATH)))
         stream = _Stream(connection, request, asked)
-        run = self._binary if asked.binary else self._text
-        if run is None:
-            return _answer(503, b"")
-        stream.frames = run(stream.messages(), stream)
+        stream.frames = self._runs[asked.binary](stream.messages(), stream)
         stream.first = asyncio.ensure_future(anext(stream.frames, None))
         await asyncio.wait((stream.first,), timeout=_REFUSAL)
         if stream.first.done() and isinstance(refused := stream.first.exception(), _Refused):
@@ -249,8 +256,8 @@ def identities(connection: ServerConnection) -> list[str]:
     return [str(value) for kind, value in found.get("subjectAltName", ()) if kind == "URI"]
 
 
-def _asked(query: str) -> _Asked:
-    """Reads the address. Raises UnknownQueryParameter and InvalidArgument."""
+def _asked(query: str, chain: Chain) -> _Asked:
+    """Reads the address, by the rules of Subscribe. Raises UnknownQueryParameter and InvalidArgument."""
     given: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in {"resume", "device_id", "format"}:
@@ -258,9 +265,10 @@ def _asked(query: str) -> _Asked:
         given[name] = value
     if given.get("format", "json") not in {"json", "protobuf"}:
         raise InvalidArgument("format is json or protobuf")
-    hello = None
-    if given.get("resume") or given.get("device_id"):
-        hello = frame_pb2.Hello(resume=given.get("resume", ""), device_id=given.get("device_id", ""))
+    resume, device_id = given.get("resume", ""), given.get("device_id", "")
+    asked = pb.SubscribeRequest(resume=resume, device_id=device_id)
+    chain.read(method_at(SUBSCRIBE), asked.SerializeToString())
+    hello = frame_pb2.Hello(resume=resume, device_id=device_id) if resume or device_id else None
     return _Asked(hello, given.get("format") == "protobuf")
 
 

@@ -7,17 +7,15 @@ from datetime import timedelta
 from services.mesh.app import App
 from services.mesh.channels import Peer
 from services.mesh.clock import Clock, system_clock
-from services.mesh.fast_database import FastDatabase
 from services.mesh.foundation import Foundation
-from services.mesh.group_commit import GroupCommit, Limits
+from services.mesh.group_commit import Limits
 from services.mesh.idempotency import Idempotency
 from services.mesh.identity_client import IdentityClient
-from services.mesh.paging import PageTokens
+from services.mesh.outbox import Outbox
 from services.mesh.personal import PersonKeys
 from services.mesh.settings import MeshSettings
 from services.payment.app_topups import TopUps
 from services.payment.bills import BillService
-from services.payment.domain import Draft, Posted
 from services.payment.events import Events
 from services.payment.events_bills import BillEvents
 from services.payment.holds import HoldService, HoldSweeper
@@ -37,9 +35,6 @@ from services.payment.servicer_reading import ReadingMethods
 from services.payment.servicer_wallets import WalletMethods
 from services.payment.settings import PaymentSettings
 
-# Seconds that transfers which wait get to be posted, when the service stops.
-_GRACE = 5.0
-
 
 async def build(
     mesh: MeshSettings, settings: PaymentSettings | None = None, clock: Clock = system_clock
@@ -47,77 +42,117 @@ async def build(
     """Builds the service. Its database and identity are first asked when it serves."""
     settings = settings or PaymentSettings()
     base = Foundation("payment", mesh, settings)
-    # Not that of the foundation: what was answered is never forgotten.
-    idempotency = Idempotency(base.vault.derive("idempotency"))
     to_identity = Peer(mesh.peers["identity"], "identity", settings)
     identity = IdentityClient(to_identity, clock)
-    person_keys = PersonKeys(base.vault)
-    wallets = WalletService(base.database, idempotency, person_keys, settings.daily_limits)
-    fast = FastDatabase(
-        settings.database_url.get_secret_value(),
-        pool=settings.posting_pool,
-        timeout=settings.database_timeout,
-        name="payment",
-    )
+    # Not that of the foundation: what was answered is never forgotten.
+    idempotency = Idempotency(base.vault.derive("idempotency"))
     outbox = base.outbox()
-    store = LedgerStore(fast, settings.daily_limits, outbox.wake)
-    posting: GroupCommit[Draft, Posted] = GroupCommit(
-        store,
-        limits=Limits(
-            batch=settings.posting_batch, queue=settings.posting_queue, parallel=settings.posting_pool
-        ),
-        log=base.log,
+    parts = _Parts(
+        base, settings, clock, idempotency, PersonKeys(base.vault), outbox, _ledger(base, settings, outbox)
     )
-    ledger = Ledger(store, posting)
-    keys = RequestKeys(base.vault.derive("requests"))
-    notes = Notes(base.database, person_keys)
-    sends = SendService(ledger, keys, notes, Events(clock), settings.fees)
-    transfers = TransferService(ledger, keys)
-    bills = BillService(
-        base.database,
-        idempotency,
-        person_keys,
-        BillEvents(outbox),
-        PageTokens(base.vault.derive("page-tokens"), "bills"),
-        clock,
-        currency=settings.bills_currency,
-        cap=settings.bills_cap,
-    )
-    page_key = base.vault.derive("page-tokens")
-    reading = ReadingService(base.database, notes, page_key, statement_lines=settings.statement_lines)
-    life = timedelta(seconds=settings.hold_seconds)
-    holds = HoldService(base.database, idempotency, wallets, ledger, page_key, life=life)
-    refunds = RefundService(base.database, idempotency, ledger)
+    bills = parts.bills()
+    holds = parts.holds()
     top_ups = TopUps(base, mesh, settings, idempotency, clock)
     sweeper = HoldSweeper(holds, base.log, interval=settings.hold_sweep_seconds)
-
-    async def close() -> None:
-        await posting.close(_GRACE)
-        await fast.close()
-        await to_identity.close()
-        await base.close()
-
     return App(
         name="payment",
         settings=settings,
         servicers={
-            "sampan.payment.v1.PaymentService": PaymentServicer(
-                top_ups.methods,
-                top_ups.transactions(ReadingMethods(reading)),
-                WalletMethods(wallets, sends, idempotency),
-                ReadingMethods(reading),
-                HoldMethods(holds, refunds, reading, idempotency),
-                BillMethods(bills, idempotency),
-            ),
-            "sampan.payment.v1.PaymentInternalService": Parts(
-                PaymentInternalServicer(wallets, transfers, idempotency, window=settings.stream_window),
-                top_ups.review,
-                BillTotalsMethods(bills),
-            ),
+            "sampan.payment.v1.PaymentService": parts.servicer(holds, bills, top_ups),
+            "sampan.payment.v1.PaymentInternalService": parts.internal(bills, top_ups),
         },
         keys=identity,
         revocations=identity.revocations,
         background=(*base.background, sweeper.run, top_ups.run),
-        observed=base.observed,
-        closers=(close,),
+        observed=(*base.observed, to_identity.observe),
+        closers=(to_identity.close, base.close),
     )
+
+
+def _ledger(base: Foundation, settings: PaymentSettings, outbox: Outbox) -> Ledger:
+    store = LedgerStore(
+        base.fast_database("posting", settings.posting_pool), settings.daily_limits, outbox.wake
+    )
+    limits = Limits(
+        batch=settings.posting_batch, queue=settings.posting_queue, parallel=settings.posting_pool
+    )
+    return Ledger(store, base.group_commit(store, limits))
+
+
+class _Parts:
+    """What use cases are made of."""
+
+    def __init__(
+        self,
+        base: Foundation,
+        settings: PaymentSettings,
+        clock: Clock,
+        idempotency: Idempotency,
+        person_keys: PersonKeys,
+        outbox: Outbox,
+        ledger: Ledger,
+    ) -> None:
+        self._base = base
+        self._settings = settings
+        self._clock = clock
+        self._idempotency = idempotency
+        self._person_keys = person_keys
+        self._outbox = outbox
+        self._ledger = ledger
+        self._page_key = base.vault.derive("page-tokens")
+        self._request_keys = RequestKeys(base.vault.derive("requests"))
+        self._wallets = WalletService(base.database, idempotency, person_keys, settings.daily_limits)
+        self._notes = Notes(base.database, person_keys)
+
+    def bills(self) -> BillService:
+        """What people owe."""
+        return BillService(
+            self._base.database,
+            self._idempotency,
+            self._person_keys,
+            BillEvents(self._outbox),
+            self._base.page_tokens("bills"),
+            self._clock,
+            currency=self._settings.bills_currency,
+            cap=self._settings.bills_cap,
+        )
+
+    def holds(self) -> HoldService:
+        """Money that is reserved."""
+        return HoldService(
+            self._base.database,
+            self._idempotency,
+            self._wallets,
+            self._ledger,
+            self._page_key,
+            life=timedelta(seconds=self._settings.hold_seconds),
+        )
+
+    def servicer(self, holds: HoldService, bills: BillService, top_ups: TopUps) -> PaymentServicer:
+        """What people call."""
+        settings, idempotency = self._settings, self._idempotency
+        reading = ReadingService(
+            self._base.database, self._notes, self._page_key, statement_lines=settings.statement_lines
+        )
+        read = ReadingMethods(reading)
+        sends = SendService(self._ledger, self._request_keys, self._notes, Events(self._clock), settings.fees)
+        refunds = RefundService(self._base.database, idempotency, self._ledger)
+        return PaymentServicer(
+            top_ups.methods,
+            top_ups.transactions(read),
+            WalletMethods(self._wallets, sends, idempotency),
+            read,
+            HoldMethods(holds, refunds, reading, idempotency),
+            BillMethods(bills, idempotency),
+        )
+
+    def internal(self, bills: BillService, top_ups: TopUps) -> Parts:
+        """What other services and operators call."""
+        transfers = TransferService(self._ledger, self._request_keys)
+        return Parts(
+            PaymentInternalServicer(
+                self._wallets, transfers, self._idempotency, window=self._settings.stream_window
+            ),
+            BillTotalsMethods(bills),
+            top_ups.review,
+        )

@@ -14,6 +14,9 @@ from services.presence.leases import Leases
 from services.presence.preferences import KnownPreferences
 from services.presence.settings import PresenceSettings
 
+# Nobody rests for longer, in seconds: another process may have gone with what it had to tell.
+_LONGEST = 1.0
+
 
 class Crier:
     """One for each process; all of them share the work, and each change is told by one.
@@ -38,6 +41,7 @@ class Crier:
         self._batch = settings.sweep_batch
         self._log = log
         self._woken = asyncio.Event()
+        self._due_in = 0.0
 
     def wake(self) -> None:
         """Says that somebody is due now."""
@@ -58,9 +62,11 @@ class Crier:
 
     async def _once(self) -> int:
         """Tells what there is to tell; returns how many people were looked at. Raises Unavailable."""
-        if not (self._voice.is_heard and self._preferences.is_fresh):
+        self._due_in = 0.0
+        if not (self._voice.is_heard and self._preferences.is_reachable):
             return 0
         swept = await self._leases.sweep()
+        self._due_in = swept.due_in
         if swept.changes:
             theirs = await self._preferences.of([change.user_id for change in swept.changes])
             told = [to_tell(change, theirs[change.user_id]) for change in swept.changes]
@@ -70,5 +76,5 @@ class Crier:
 
     async def _rest(self) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._pause):
+            async with asyncio.timeout(max(self._pause, min(self._due_in, _LONGEST))):
                 await self._woken.wait()

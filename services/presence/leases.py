@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,9 +43,10 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """How many people were looked at, and the changes that are now the caller's to tell."""
+    """How many were looked at, when the next are due in seconds, and changes that are now the caller's."""
 
     looked_at: int
+    due_in: float
     changes: list[Change]
 
 
@@ -114,9 +116,10 @@ class Leases:
     async def sweep(self) -> Swept:
         """Looks at whoever is due. A change is claimed for a while, by one process of all."""
         answer = await self._run(scripts.SWEEP, (self._batch, self._change, self._claim))
-        parts = answer[1:]
+        due_in = int(answer[1]) / 1000 if int(answer[1]) >= 0 else math.inf
+        parts = answer[2:]
         found = [_changed(parts[at : at + _CHANGE]) for at in range(0, len(parts), _CHANGE)]
-        return Swept(int(answer[0]), found)
+        return Swept(int(answer[0]), due_in, found)
 
     async def told(self, changes: Iterable[Change]) -> None:
         """These changes have been told."""

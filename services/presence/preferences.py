@@ -16,6 +16,8 @@ from services.presence.settings import PresenceSettings
 
 # A change is asked for again and again for so many seconds: longer than any transaction lasts.
 _WINDOW = 10.0
+# Nobody who has asked for nothing in so many seconds needs to know what changes.
+_WANTED = 5.0
 # Who could not ask for so long begins anew.
 _GAP = 5.0
 
@@ -41,6 +43,9 @@ class KnownPreferences:
         self._log = log
         self._known: dict[UUID, Preferences] = {}
         self._asked_at = float("-inf")
+        self._wanted_at = float("-inf")
+        self._wanted = asyncio.Event()
+        self._reached = True
         # Counts what was learned of changes, so that an older answer is not kept after a newer one.
         self._learned = 0
 
@@ -49,8 +54,15 @@ class KnownPreferences:
         """Whether what is known here counts."""
         return self._clock() - self._asked_at < self._fresh
 
+    @property
+    def is_reachable(self) -> bool:
+        """Whether the database answered last time."""
+        return self._reached
+
     async def of(self, users: Collection[UUID]) -> dict[UUID, Preferences]:
         """Preferences of everybody who is asked for. Raises Unavailable when some cannot be known."""
+        self._wanted_at = self._clock()
+        self._wanted.set()
         known = self._known if self.is_fresh else {}
         found = {user: known[user] for user in users if user in known}
         missing = set(users) - found.keys()
@@ -64,12 +76,18 @@ class KnownPreferences:
         self._keep({user: preferences})
 
     async def follow(self) -> None:
-        """Asks what has changed, all the time."""
+        """Asks what has changed, as long as somebody wants to know."""
         while True:
+            if self._reached and self._clock() - self._wanted_at > _WANTED:
+                self._wanted.clear()
+                await self._wanted.wait()
             try:
                 await self._ask()
             except Unavailable:
+                self._reached = False
                 self._log.debug("preferences.unreachable")
+            else:
+                self._reached = True
             await asyncio.sleep(self._poll)
 
     async def _ask(self) -> None:

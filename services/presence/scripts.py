@@ -109,10 +109,10 @@ return 0
 """
 
 # KEYS: due. ARGV: how many, the shortest time between two changes of a person, how long a claim holds.
-# Answers how many were looked at, then for each change that is now the caller's to tell: user, status, seen,
-# what was told before, turn.
+# Answers how many were looked at, in how many milliseconds the next is due (-1: nobody is), then for each
+# change that is now the caller's to tell: user, status, seen, what was told before, turn.
 _SWEEP = """
-local answer = {0}
+local answer = {0, -1}
 for _, user in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])) do
   answer[1] = answer[1] + 1
   local key, one = person .. user, look(user)
@@ -135,6 +135,8 @@ for _, user in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT',
     redis.call('ZREM', KEYS[1], user)
   end
 end
+local next = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+if next[2] then answer[2] = math.max(0, tonumber(next[2]) - now) end
 return answer
 """
 

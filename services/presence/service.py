@@ -94,6 +94,7 @@ class PresenceService:
     async def end(self, process: str, devices: Sequence[Device]) -> None:
         """Devices are gone. Raises Unavailable."""
         await self._leases.end(process, devices)
+        self._wake()
 
 
 class PreferencesService:

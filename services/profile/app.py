@@ -7,7 +7,6 @@ from services.mesh.channels import Peer
 from services.mesh.clock import Clock, system_clock
 from services.mesh.foundation import Foundation
 from services.mesh.identity_client import IdentityClient
-from services.mesh.paging import PageTokens
 from services.mesh.settings import MeshSettings
 from services.profile.people import People
 from services.profile.service import ProfileService
@@ -22,7 +21,7 @@ async def build(
     settings = settings or ProfileSettings()
     base = Foundation("profile", mesh, settings)
     idempotency = base.idempotency()
-    page_tokens = PageTokens(base.vault.derive("page-tokens"), "profiles")
+    page_tokens = base.page_tokens("profiles")
     service = ProfileService(base.database, People(base.vault), page_tokens, idempotency)
     to_identity = Peer(mesh.peers["identity"], "identity", settings)
     identity = IdentityClient(to_identity, clock)

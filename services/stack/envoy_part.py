@@ -33,6 +33,7 @@ PATIENCE = 30.0
 HEALTH = "/healthz"
 FLOOD_PER_SECOND = 5_000
 TRACE_PERCENT = 1
+KEEPALIVE_SECONDS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,7 @@ def edge_settings(edge: Edge, pki: Pki, ports: Mapping[str, int], admin_port: in
         cors_origins=tuple(edge.text("SAMPAN_EDGE_CORS_ORIGINS").split()) or LOCAL_ORIGINS,
         trusted_hops=edge.number("SAMPAN_EDGE_TRUSTED_HOPS", 0, 0, 16),
         flood_per_second=edge.flood_per_second(),
+        keepalive_seconds=edge.number("SAMPAN_EDGE_KEEPALIVE_SECONDS", KEEPALIVE_SECONDS, 1, 3600),
         tls_cert_file=edge.certificate,
         tls_key_file=edge.key,
         trace_percent=edge.number("SAMPAN_EDGE_TRACE_PERCENT", TRACE_PERCENT, 0, 100),

@@ -30,7 +30,7 @@ port = {port}
 # A socket in a shared folder would be a second door; there is one.
 unix_socket_directories = ''
 password_encryption = scram-sha-256
-max_connections = 100
+max_connections = 300
 shared_buffers = 64MB
 work_mem = 8MB
 maintenance_work_mem = 64MB

@@ -26,7 +26,7 @@ from services.mesh.exposition import Listener, Process, Service
 from services.mesh.metrics import Gauge, LoopLag
 from services.mesh.ratelimit import RateLimiter
 from services.mesh.ratelimit_shared import SharedRateLimiter
-from services.mesh.revocation import Revocations
+from services.mesh.revocation import Revocations, nothing_revoked
 from services.mesh.server import Server
 from services.mesh.settings import MeshSettings
 from services.mesh.tls import Certificate, server_credentials
@@ -110,15 +110,21 @@ BUILDERS: dict[str, Callable[[MeshSettings], Awaitable[App]]] = {
 
 
 class Running:
-    """A built service behind the whole chain: its server, its revocations, its background work."""
+    """A built service behind the whole chain: its server, its revocations, its background work.
 
-    def __init__(self, app: App, mesh: MeshSettings, tracer: Tracer | None = None) -> None:
+    `known` is a list of revocations that somebody else in this process keeps fresh, as long as this runs.
+    """
+
+    def __init__(
+        self, app: App, mesh: MeshSettings, tracer: Tracer | None = None, known: Revocations | None = None
+    ) -> None:
         self._app = app
         self._tracer = tracer
         log = logs.logger(app.name)
         self._log = log
         settings = app.settings
-        self.revocations = Revocations(app.revocations, system_clock, log)
+        self.revocations = known or Revocations(app.revocations, system_clock, log)
+        self._follows = known is None
         verifier = TokenVerifier(
             app.keys,
             issuer=mesh.token_issuer,
@@ -168,14 +174,16 @@ class Running:
 
     async def start(self) -> None:
         """Serves as soon as it knows which sessions have ended."""
-        await self.revocations.load()
+        if self._follows:
+            await self.revocations.load()
         if self._shared is not None:
             await self._shared.start()
         await self.server.start()
         context = copy_context()
         context.run(trace.tracer.set, self._tracer)
         loop = asyncio.get_running_loop()
-        for work in (self.revocations.follow, *self._app.background):
+        follow = (self.revocations.follow,) if self._follows else ()
+        for work in (*follow, *self._app.background):
             task: asyncio.Task[None] = loop.create_task(_run(work), context=context.copy())
             task.add_done_callback(self._ended)
             self._tasks.append(task)
@@ -286,11 +294,16 @@ async def _measured(
 async def _start(services: Sequence[str], mesh: MeshSettings, spans: Spans | None) -> list[Running]:
     """One after another: a service may need one that stands before it. Cancelled, it stops what has begun."""
     running: list[Running] = []
+    # Whoever asks first asks for all of the process.
+    known: Revocations | None = None
     try:
         for name in services:
             tracer = spans.tracer(name) if spans else None
-            running.append(Running(await BUILDERS[name](mesh), mesh, tracer))
+            app = await BUILDERS[name](mesh)
+            asks = app.revocations is not nothing_revoked
+            running.append(Running(app, mesh, tracer, known if asks else None))
             await running[-1].start()
+            known = running[-1].revocations if asks else known
     except BaseException:
         # A gRPC server that is only dropped can keep the process from ending.
         await asyncio.gather(*(one.stop(notice=0.0, grace=0.0) for one in running), return_exceptions=True)

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from structlog.typing import FilteringBoundLogger
-
-from services.mesh import idempotency, logs
 from services.mesh.app import App
-from services.mesh.bus import Bus
 from services.mesh.channels import Peer
 from services.mesh.clock import Clock, system_clock
-from services.mesh.database import Database
+from services.mesh.foundation import Foundation
 from services.mesh.idempotency import Idempotency
 from services.mesh.identity_client import IdentityClient
-from services.mesh.outbox import Keeper, Outbox
-from services.mesh.relay import Relay
 from services.mesh.settings import MeshSettings
-from services.mesh.vault import Vault
 from services.workspace.channels import Channels
 from services.workspace.events import Events
 from services.workspace.invites import Codes, Invites
@@ -35,64 +26,27 @@ async def build(
 ) -> App:
     """Builds the service. Its database, identity and messaging are first asked when it serves."""
     settings = settings or WorkspaceSettings()
-    log = logs.logger("workspace")
-    database = Database(
-        settings.database_url.get_secret_value(),
-        pool=settings.database_pool,
-        timeout=settings.database_timeout,
-        name="workspace",
-    )
-    vault = Vault(base64.b64decode(settings.master_key.get_secret_value()))
-    keys = Idempotency(vault.derive("idempotency"))
-    page_key = vault.derive("page-tokens")
+    base = Foundation("workspace", mesh, settings)
+    keys = base.idempotency()
+    page_key = base.vault.derive("page-tokens")
     to_identity = Peer(mesh.peers["identity"], "identity", settings)
     identity = IdentityClient(to_identity, clock)
     # In another process, which need not be there.
     to_messaging = Peer(mesh.peers.get("messaging", ()), "messaging", settings)
-    bus = Bus(settings.nats_url.get_secret_value(), "workspace", log) if settings.nats_url else None
-    relay = _relay(bus, mesh, settings, log) if bus else None
-    events = Events(Outbox(relay.wake if relay else _nobody_to_wake), clock)
-    teller = Teller(
-        database,
-        MessagingClient(to_messaging, settings.tell_seconds),
-        log,
-        lease=settings.lease_seconds,
-        patience=settings.patience_seconds,
-    )
+    teller = _teller(base, to_messaging, settings)
     sweeper = Sweeper(
-        database,
+        base.database,
         teller,
-        log,
+        base.log,
         interval=settings.sweep_seconds,
         invites_kept=timedelta(days=settings.invite_keep_days),
     )
+    events = Events(base.outbox(), clock)
     service = WorkspaceService(
-        database, keys, events, teller, sweeper.wake, page_key, max_workspaces=settings.max_workspaces
+        base.database, keys, events, teller, sweeper.wake, page_key, max_workspaces=settings.max_workspaces
     )
-    invites = Invites(
-        database,
-        keys,
-        Codes(vault),
-        teller,
-        page_key,
-        max_members=settings.max_members,
-        max_invites=settings.max_invites,
-        max_workspaces=settings.max_workspaces,
-    )
-    channels = Channels(database, keys, teller, page_key, max_channels=settings.max_channels)
-    forgetting = idempotency.Sweeper(database, settings.idempotency_keep_hours, log)
-    keeper = Keeper(database, log, days=mesh.outbox_keep_days)
-    background: list[Callable[[], Awaitable[None]]] = [sweeper.run, forgetting.run, keeper.run]
-    if bus and relay:
-        background += [bus.run, relay.run]
-
-    async def close() -> None:
-        await to_messaging.close()
-        await to_identity.close()
-        if bus:
-            await bus.close()
-        await database.close()
-
+    invites = _invites(base, keys, teller, page_key, settings)
+    channels = Channels(base.database, keys, teller, page_key, max_channels=settings.max_channels)
     return App(
         name="workspace",
         settings=settings,
@@ -101,15 +55,32 @@ async def build(
         },
         keys=identity,
         revocations=identity.revocations,
-        background=background,
-        closers=(close,),
+        background=(sweeper.run, *base.background),
+        closers=(to_messaging.close, to_identity.close, base.close),
+        observed=(*base.observed, to_messaging.observe, to_identity.observe),
     )
 
 
-def _nobody_to_wake() -> None:
-    """Without a bus, events wait in the outbox."""
+def _teller(base: Foundation, to_messaging: Peer, settings: WorkspaceSettings) -> Teller:
+    return Teller(
+        base.database,
+        MessagingClient(to_messaging, settings.tell_seconds),
+        base.log,
+        lease=settings.lease_seconds,
+        patience=settings.patience_seconds,
+    )
 
 
-def _relay(bus: Bus, mesh: MeshSettings, settings: WorkspaceSettings, log: FilteringBoundLogger) -> Relay:
-    url = settings.database_url.get_secret_value()
-    return Relay(url, "workspace", bus, mesh, log, timeout=settings.database_timeout)
+def _invites(
+    base: Foundation, keys: Idempotency, teller: Teller, page_key: bytes, settings: WorkspaceSettings
+) -> Invites:
+    return Invites(
+        base.database,
+        keys,
+        Codes(base.vault),
+        teller,
+        page_key,
+        max_members=settings.max_members,
+        max_invites=settings.max_invites,
+        max_workspaces=settings.max_workspaces,
+    )

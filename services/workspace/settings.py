@@ -30,7 +30,7 @@ class WorkspaceSettings(DatabaseSettings):
     # Seconds that a call waits for another one that is telling messaging of the same thing.
     patience_seconds: float = Field(default=3.0, gt=0)
     # How often to look for what messaging was not told, in seconds.
-    sweep_seconds: float = Field(default=2.0, gt=0)
+    sweep_seconds: float = Field(default=5.0, gt=0)
     # Days that an invite is kept after it has expired.
     invite_keep_days: int = Field(default=7, ge=0)
 

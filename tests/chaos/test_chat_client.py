@@ -11,6 +11,7 @@ import pytest
 from services.client.client import ChatClient
 from services.client.session import Session
 from services.client.updates import Live, MessageCreated
+from services.client.websocket import over_websocket
 from tests.support import parts
 from tests.support.stack import Stack
 
@@ -52,7 +53,9 @@ async def test_every_message_comes_once_and_in_order(
     texts = [f"message {number}" for number in range(MESSAGES)]
     async with (
         ChatClient(target, None, writer, "laptop", patience=PATIENCE) as laptop,
-        ChatClient(target, None, writer, "phone", patience=PATIENCE) as phone,
+        ChatClient(
+            target, None, writer, "phone", transport=over_websocket(target), patience=PATIENCE
+        ) as phone,
         ChatClient(target, None, reader, "phone", patience=PATIENCE) as other,
     ):
         dialog = await laptop.create_dialog([reader.user_id])

@@ -14,7 +14,8 @@ import pytest
 from tests.conftest import RUN, own_stack
 from tests.support import parts
 from tests.support.faults import armed
-from tests.support.live_doors import DOORS, Edge, opened
+from tests.support.live_doors import DOORS, opened
+from tests.support.live_lines import Edge
 from tests.support.stack import Stack
 from tests.support.talkers import Company
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.conftest import own_stack
-from tests.support.live_doors import Edge
+from tests.support.live_lines import Edge
 from tests.support.mailbox import Mailbox
 from tests.support.mesh import channel_as
 from tests.support.stack import Stack

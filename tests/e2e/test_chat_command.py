@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
+import secrets
 import signal
 import sys
 from asyncio.subprocess import Process
@@ -20,7 +21,7 @@ from services.stack.secrets import load_or_make
 from services.stack.terminal import tail, width, without_last
 from services.stack.topology import SERVICES
 from tests.support.chat_server import ChatServer, serving_chat
-from tests.support.stack import ROOT, environment, free_port
+from tests.support.stack import ROOT, Stack, environment, free_port
 
 PATIENCE = 60.0
 
@@ -68,9 +69,14 @@ def edge(server: ChatServer, tmp_path: Path) -> dict[str, str]:
 
 async def chat(server: ChatServer, tmp_path: Path, *arguments: str) -> Command:
     """Starts one."""
+    return await started(edge(server, tmp_path), *arguments)
+
+
+async def started(env: dict[str, str], *arguments: str) -> Command:
+    """Starts one in an environment."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "services.stack.cli", "chat", *arguments),
-        env=edge(server, tmp_path),
+        env=env,
         cwd=ROOT,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -104,6 +110,19 @@ async def test_two_terminals_talk(server: ChatServer, home: Path) -> None:
     assert "come by." in again.said
     assert "batik" not in again.said
     assert await again.left() == 0
+
+
+async def test_two_terminals_talk_over_websockets(stack: Stack) -> None:
+    one, other = (f"w{secrets.token_hex(6)}" for _ in range(2))
+    first = await started(stack.environment(), "--as", one, "--with", other, "--websocket")
+    await first.until("* connected")
+    second = await started(stack.environment(), "--as", other, "--with", one, "--websocket")
+    await second.until("* connected")
+    await first.type("Is the batik ready?")
+    await second.until(f"{one}: Is the batik ready?")
+    await second.type("It is, come by.")
+    await first.until(f"{other}: It is, come by.")
+    assert (await first.left(), await second.left()) == (0, 0)
 
 
 async def test_a_lost_connection_is_seen_and_mended(server: ChatServer, home: Path) -> None:

@@ -41,7 +41,7 @@ async def admin_token(stack: Stack) -> str:
 
 
 def fuzz(stack: Stack, token: str, folder: Path, *options: str, timeout: float) -> dict[str, Any]:
-    """Runs schemathesis with the token; returns its report. What would end it, or never ends, is left out."""
+    """Runs schemathesis with the token; returns its report. Left out is what would end it, or has no end."""
     report = folder / "report.json"
     done = subprocess.run(
         [

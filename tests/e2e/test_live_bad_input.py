@@ -6,7 +6,6 @@ import asyncio
 import base64
 import contextlib
 import secrets
-import socket
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -19,8 +18,17 @@ from websockets.exceptions import InvalidStatus
 from sampan.messaging.v1 import frame_pb2
 from sampan.messaging.v1 import messaging_service_pb2 as pb
 from tests.support import parts
-from tests.support.chat import Talker
-from tests.support.live_doors import DOORS, BinaryWebSocketLine, Edge, Line, NdjsonLine, WebSocketLine, opened
+from tests.support.live_doors import (
+    DOORS,
+    BinaryWebSocketLine,
+    ConnectLine,
+    NdjsonLine,
+    WebSocketLine,
+    half_open,
+    opened,
+)
+from tests.support.live_lines import Edge, Line
+from tests.support.signing import resume_token
 from tests.support.waiting import until
 
 SPEAKING = tuple(door for door in DOORS if door.speaks)
@@ -115,6 +123,22 @@ async def test_tokens_that_are_forged_foreign_or_ahead_begin_no_stream(edge: Edg
     assert foreign.reason == "RESUME_TOKEN_INVALID"
 
 
+@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.door)
+async def test_a_token_ahead_of_the_log_begins_no_stream(edge: Edge, door: type[Line]) -> None:
+    ann, bob = await edge.talker(), await edge.talker()
+    dialog = await ann.direct(bob)
+    said = await ann.say(dialog.id)
+    # As a device has it after the database was restored from yesterday.
+    for seq, reason in ((said.seq, ""), (said.seq + 1, "RESUME_TOKEN_AHEAD")):
+        token = resume_token(edge.stack, uuid.UUID(bob.id), {uuid.UUID(dialog.id): seq})
+        line = door(edge, bob.token, resume=token)
+        if reason:
+            assert (await line.open().is_refused()).reason == reason
+        else:
+            async with opened(line):
+                assert line.seqs(dialog.id) == []
+
+
 @pytest.mark.parametrize("door", SPEAKING, ids=lambda door: door.door)
 async def test_a_flood_ends_the_stream(edge: Edge, door: type[Line]) -> None:
     ann = await edge.talker()
@@ -179,6 +203,9 @@ async def test_a_websocket_message_over_the_limit_ends_the_stream(edge: Edge) ->
         ("/websocket?unknown=1", 400, "UNKNOWN_QUERY_PARAMETER"),
         ("/websocket?format=xml", 400, "INVALID_ARGUMENT"),
         ("/websocket?resume=AAAA", 400, "RESUME_TOKEN_INVALID"),
+        ("/websocket?device_id=%20", 400, "INVALID_ARGUMENT"),
+        (f"/websocket?device_id={'d' * 65}", 400, "INVALID_ARGUMENT"),
+        ("/websocket?device_id=%F0%9F%9B%B6&format=protobuf", 400, "INVALID_ARGUMENT"),
         ("/websocket/", 400, "MALFORMED_REQUEST"),
     ],
 )
@@ -192,6 +219,19 @@ async def test_an_address_that_is_wrong_is_refused_before_it_is_a_websocket(
         await connect(url, additional_headers=headers, proxy=None)
     assert refused.value.response.status_code == status
     assert f'"reason":"{reason}"' in (refused.value.response.body or b"").decode().replace(": ", ":")
+
+
+@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.door)
+async def test_a_device_with_a_name_that_may_not_be_gets_no_stream(edge: Edge, door: type[Line]) -> None:
+    ann = await edge.talker()
+    line = door(edge, ann.token, name=" ").open()
+    if door is ConnectLine:
+        # Its hello is a frame like others.
+        end = await line.ends()
+        assert end is not None
+        assert end.reason == "FRAME_INVALID"
+    else:
+        assert (await line.is_refused()).reason == "INVALID_ARGUMENT"
 
 
 async def test_an_unknown_parameter_of_events_is_refused(edge: Edge) -> None:
@@ -232,7 +272,7 @@ async def test_clients_that_read_nothing_any_more_hurt_nobody(edge: Edge) -> Non
     ann, bob = await edge.talker(), await edge.talker()
     dialog = await ann.direct(bob)
     reader = NdjsonLine(edge, bob.token)
-    deaf = [await half_open(edge, bob) for _ in range(5)]
+    deaf = [await half_open(edge, bob.token) for _ in range(5)]
     try:
         async with opened(reader):
             for _ in range(10):
@@ -242,19 +282,6 @@ async def test_clients_that_read_nothing_any_more_hurt_nobody(edge: Edge) -> Non
     finally:
         for one in deaf:
             one.close()
-
-
-async def half_open(edge: Edge, who: Talker) -> socket.socket:
-    """A client that asks for events, reads the first of the answer, and nothing more."""
-    loop = asyncio.get_running_loop()
-    raw = socket.socket()
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    raw.setblocking(False)
-    await loop.sock_connect(raw, ("127.0.0.1", edge.stack.port))
-    asked = f"GET /v1/events HTTP/1.1\r\nhost: sampan\r\nauthorization: Bearer {who.token}\r\n\r\n"
-    await loop.sock_sendall(raw, asked.encode())
-    assert b"200" in await loop.sock_recv(raw, 64)
-    return raw
 
 
 async def test_a_hello_that_is_wrong_is_refused_by_the_first_frame(edge: Edge) -> None:

@@ -16,14 +16,13 @@ from tests.support.live_doors import (
     DOORS,
     BinaryWebSocketLine,
     ConnectLine,
-    Edge,
     GrpcLine,
-    Line,
     NdjsonLine,
     SseLine,
     WebSocketLine,
     opened,
 )
+from tests.support.live_lines import Edge, Line
 from tests.support.signing import signing_key
 
 # Seconds in which a stream ends, or a dialog on it, once that was decided.
@@ -93,6 +92,22 @@ async def test_every_door_tells_the_same_events(edge: Edge) -> None:
         assert lines[0].seqs(dialog.id) == list(range(1, 9))
         for line in lines:
             assert line.events(dialog.id) == lines[0].events(dialog.id), line.door
+
+
+@pytest.mark.parametrize(
+    ("accept", "media"),
+    [
+        ("*/*", "application/x-ndjson"),
+        ("application/json", "application/x-ndjson"),
+        ("text/event-stream", "text/event-stream"),
+    ],
+)
+async def test_a_stream_over_rest_says_in_which_form_it_is(edge: Edge, accept: str, media: str) -> None:
+    bob = await edge.talker()
+    headers = {"authorization": f"Bearer {bob.token}", "accept": accept}
+    async with edge.http.stream("GET", "/v1/events", headers=headers) as response:
+        assert (response.status_code, response.headers["content-type"]) == (200, media)
+        assert await anext(response.aiter_lines())
 
 
 async def test_who_was_away_for_a_thousand_messages_gets_exactly_them_by_token(edge: Edge) -> None:

@@ -248,6 +248,17 @@ async def test_metrics_tell_of_every_part_and_a_latency_points_to_its_trace(
         "process_resident_memory_bytes",
         "python_gc_collections_total",
     }
+    chat = await scrape(endpoint(world, "chat"))
+    assert {labels["pool"] for labels, _, _ in chat["sampan_fast_pool_in_use"]} == {
+        "messaging live",
+        "messaging posting",
+    }
+    assert {"messaging", "presence"} <= {labels["service"] for labels, _, _ in chat["sampan_bus_connected"]}
+    assert set(chat) >= {
+        "sampan_group_commit_queue",
+        "sampan_consumer_pending",
+        "sampan_relay_dialogs_behind",
+    }
     exemplars = [
         exemplar.labels["trace_id"]  # type: ignore[attr-defined]
         for labels, _, exemplar in found["sampan_call_seconds_bucket"]
@@ -308,6 +319,8 @@ async def test_top_shows_rates_latencies_and_parts(world: World, people: Clients
     said = asyncio.create_task(watching.communicate())
     while not said.done():
         assert (await people.rest.call("GET", "/v1/me", token=person.token)).code == 200
+        # Not so fast that it is too often.
+        await asyncio.wait((said,), timeout=0.05)
     found = json.loads((await said)[0])
     me = next(one for one in found["methods"] if one["method"] == GET_ME)
     assert me["rate"] > 0

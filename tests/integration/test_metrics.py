@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from sampan.probe.v1 import probe_service_pb2 as probe
 from services.mesh.exposition import Listener, Process
-from services.mesh.metrics import Gauge, LoopLag
+from services.mesh.metrics import Distribution, Figure, Gauge, Histogram, LoopLag
 from services.mesh.settings import MeshSettings
 from services.stack.pki import Pki
 from services.stack.serve import Running
@@ -148,3 +148,20 @@ async def test_a_part_that_does_not_answer_keeps_no_figure_of_others_back(pki: P
     text, _ = await Process([observed], LoopLag(), lambda: (3, 4)).scrape("")
     assert b'sampan_here{service="probe",what="this"} 1.0' in text
     assert b'sampan_spans_total{fate="dropped"} 4.0' in text
+
+
+async def test_a_part_s_histogram_has_its_own_buckets(pki: Pki) -> None:
+    sizes = Distribution((1, 10))
+    for size in (1, 5, 7, 100):
+        sizes.add(size)
+
+    async def part() -> list[Figure]:
+        return [Histogram("sampan_sizes", "Of something.", sizes)]
+
+    service = Running(probe_app(pki, Minter()), MeshSettings()).counted
+    observed = type(service)(service.name, service.calls, lambda: "127.0.0.1:1", (part,))
+    text, _ = await Process([observed], LoopLag(), lambda: (0, 0)).scrape("")
+    for line in ('bucket{le="1",', 'bucket{le="10",', 'bucket{le="+Inf",', "count{", "sum{"):
+        assert f"sampan_sizes_{line}".encode() in text
+    lines = dict(line.rsplit(b" ", 1) for line in text.splitlines() if line.startswith(b"sampan_sizes"))
+    assert sorted(map(float, lines.values())) == [1.0, 3.0, 4.0, 4.0, 113.0]

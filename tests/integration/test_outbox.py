@@ -18,7 +18,7 @@ from services.mesh.database import Database
 from services.mesh.outbox import Event, Keeper, Outbox
 from services.mesh.settings import MeshSettings
 from tests.support import faults
-from tests.support.bus import ADMIN, NatsServer, log, nats_server, on_bus, relaying
+from tests.support.bus import ADMIN, NatsServer, kept_in, log, nats_server, on_bus, relaying
 from tests.support.databases import Clone
 from tests.support.waiting import until
 
@@ -75,19 +75,8 @@ async def drained(owner: asyncpg.Connection, *, within: float = 15) -> float:
 
 
 async def in_stream(client: Client) -> list[str]:
-    """Ids of the events in the stream, in its order; asked as identity, by a consumer of its own."""
-    from nats.js.api import ConsumerConfig
-
-    jetstream = client.jetstream()
-    await jetstream.add_consumer(
-        STREAM, ConsumerConfig(name="identity", inactive_threshold=5, ack_policy="none")
-    )
-    pulled = await jetstream.pull_subscribe_bind("identity", STREAM)
-    info = await jetstream.stream_info(STREAM)
-    ids: list[str] = []
-    while len(ids) < info.state.messages:
-        ids += [one.headers["ce-id"] for one in await pulled.fetch(info.state.messages - len(ids), timeout=5)]
-    return ids
+    """Ids of the events in the stream, in its order."""
+    return [one.headers["ce-id"] for one in await kept_in(client, "identity", STREAM) if one.headers]
 
 
 async def test_an_event_goes_out_after_its_commit_and_not_after_a_rollback(

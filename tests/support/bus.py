@@ -14,9 +14,12 @@ from pathlib import Path
 
 import nats
 from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig
 
 from services.mesh import liveness, logs
 from services.mesh.bus import Bus
+from services.mesh.outbox_source import OutboxSource
 from services.mesh.relay import Relay
 from services.mesh.settings import MeshSettings
 from services.stack import binaries, nats_part
@@ -126,9 +129,22 @@ async def on_bus(server: NatsServer, service: str) -> AsyncIterator[Bus]:
 @asynccontextmanager
 async def relaying(database: Clone, bus: Bus, mesh: MeshSettings, **more: float) -> AsyncIterator[Relay]:
     """Identity's relay."""
-    relay = Relay(database.runtime_url, "identity", bus, mesh, log, timeout=4, **more)
+    relay = Relay(database.runtime_url, "identity", bus, OutboxSource(), mesh, log, timeout=4, **more)
     async with background(relay.run()):
         yield relay
+
+
+async def kept_in(client: Client, user: str, stream: str) -> list[Msg]:
+    """All messages of a stream, in its order; asked by a user, by a consumer of its own, once."""
+    jetstream = client.jetstream()
+    consumer = ConsumerConfig(name=user, inactive_threshold=5, ack_policy=AckPolicy.NONE)
+    await jetstream.add_consumer(stream, consumer)
+    pulled = await jetstream.pull_subscribe_bind(user, stream)
+    pending = (await jetstream.consumer_info(stream, user)).num_pending or 0
+    found: list[Msg] = []
+    while len(found) < pending:
+        found += await pulled.fetch(min(500, pending - len(found)), timeout=5)
+    return found
 
 
 @asynccontextmanager

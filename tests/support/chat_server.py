@@ -66,6 +66,8 @@ class ChatServer(IdentityServiceServicer, MessagingServiceServicer):
     def __init__(self) -> None:
         self.faults = Faults()
         self.address = ""
+        # Where it takes WebSockets, if it does.
+        self.websocket = ""
         self.accounts: dict[str, tuple[str, str]] = {}
         self.tokens: dict[str, str] = {}
         self.refresh: dict[str, str] = {}

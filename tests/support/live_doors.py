@@ -1,17 +1,15 @@
-"""Devices at every live door of a stack, as clients know them: they collect frames and can come back."""
+"""The live doors of a stack, one kind of line each."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import socket
 import struct
-import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 
 import grpc
 import httpx
@@ -22,195 +20,12 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from sampan.messaging.v1 import frame_pb2
 from sampan.messaging.v1 import messaging_service_pb2 as pb
-from sampan.messaging.v1.messaging_service_pb2_grpc import MessagingServiceStub
-from tests.support.chat import Talker
-from tests.support.clients import Clients, Person
 from tests.support.doors import grpc_web_reply, problem
-from tests.support.live import Device
-from tests.support.stack import Stack
+from tests.support.live_lines import LOST, Edge, Line, Refused
 
 SUBSCRIBE = "/sampan.messaging.v1.MessagingService/Subscribe"
-# What a client that comes back by itself takes for "try again".
-_AGAIN = frozenset(
-    (
-        "UNAVAILABLE",
-        "DRAINING",
-        "DEADLINE_EXCEEDED",
-        "INTERNAL",
-        "OVERLOADED",
-        "TOO_MANY_STREAMS",
-        "NO_REASON",
-    )
-)
-_PAUSE = 0.1
 # A token that is longer than this goes to a WebSocket in a hello.
 _FITS = 4000
-_LOST = (httpx.TransportError, ConnectionClosed, OSError, EOFError, TimeoutError, grpc.aio.AioRpcError)
-
-
-class Refused(Exception):
-    """A stream did not begin: the reason, and the door's own number."""
-
-    def __init__(self, reason: str, code: int) -> None:
-        super().__init__(f"{reason} ({code})")
-        self.reason = reason
-        self.code = code
-
-
-@dataclass(frozen=True)
-class Edge:
-    """The ways into a stack that live clients share."""
-
-    stack: Stack
-    clients: Clients
-    channel: grpc.aio.Channel
-    http: httpx.AsyncClient
-
-    @classmethod
-    @asynccontextmanager
-    async def of(cls, stack: Stack) -> AsyncIterator[Edge]:
-        """Opens them; closed at the end of the block."""
-        options = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 500))
-        channel = grpc.aio.insecure_channel(f"127.0.0.1:{stack.port}", options=options)
-        try:
-            limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-            async with (
-                Clients.of(stack) as clients,
-                httpx.AsyncClient(
-                    base_url=stack.url, timeout=httpx.Timeout(20, read=None), limits=limits
-                ) as http,
-            ):
-                yield cls(stack, clients, channel, http)
-        finally:
-            await channel.close(None)
-
-    async def talker(self) -> Talker:
-        """Somebody new."""
-        return self.as_talker(await self.clients.register())
-
-    def as_talker(self, person: Person) -> Talker:
-        """Somebody who registered, as they call messaging."""
-        return Talker(MessagingServiceStub(self.channel), person.id, person.token)
-
-    def websocket(self, **query: str) -> str:
-        """The address of the WebSocket."""
-        return f"ws://127.0.0.1:{self.stack.port}/websocket" + (f"?{urlencode(query)}" if query else "")
-
-
-class Line(Device):
-    """A device at some door. One that `stays` comes back by itself, with the last token that it has."""
-
-    door = ""
-    speaks = False
-
-    def __init__(
-        self, edge: Edge, token: str, *, name: str = "", resume: str = "", stays: bool = False
-    ) -> None:
-        super().__init__(MessagingServiceStub(edge.channel), token, name=name, resume=resume)
-        self.edge = edge
-        self.stays = stays
-        self.connected = 0
-        self.refused: Refused | None = None
-        self.lost: list[BaseException] = []
-        # The longest that it took to be back, in seconds.
-        self.away = 0.0
-        self._left_at: float | None = None
-        # Frames of the client that were not answered.
-        self._waiting: dict[str, asyncio.Future[frame_pb2.Reply]] = {}
-
-    def open(self) -> Line:
-        """Begins to follow."""
-        self._task = asyncio.create_task(self._stay() if self.stays else self._once())
-        return self
-
-    async def close(self) -> None:
-        """Goes away without a word."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-
-    async def _once(self) -> None:
-        try:
-            await self._hear()
-        except Refused as refused:
-            self.refused = refused
-        except _LOST as error:
-            self.lost.append(error)
-
-    async def _stay(self) -> None:
-        while True:
-            self.end = None
-            try:
-                await self._hear()
-            except Refused as refused:
-                self.refused = refused
-                if refused.reason not in _AGAIN:
-                    return
-            except _LOST as error:
-                self.lost.append(error)
-            self._left_at = self._left_at or time.monotonic()
-            for waiting in self._waiting.values():
-                if not waiting.done():
-                    waiting.set_exception(ConnectionError("the stream is over"))
-            # No more often than the server asks for.
-            await asyncio.sleep(self.end.retry_after_ms / 1000 if self.end is not None else _PAUSE)
-
-    def _came(self) -> None:
-        self.connected += 1
-        if self._left_at is not None:
-            self.away = max(self.away, time.monotonic() - self._left_at)
-            self._left_at = None
-
-    async def _hear(self) -> None:
-        first = True
-        async with aclosing(self.received()) as frames:
-            async for frame in frames:
-                if first:
-                    self._came()
-                first = False
-                self.take(frame)
-
-    def take(self, frame: frame_pb2.Frame) -> None:
-        """Works through a frame."""
-        super().take(frame)
-        for reply in frame.replies:
-            waiting = self._waiting.get(reply.ref)
-            if waiting is not None and not waiting.done():
-                waiting.set_result(reply)
-
-    async def received(self) -> AsyncIterator[frame_pb2.Frame]:
-        """Frames of one connection. Raises Refused."""
-        raise NotImplementedError
-        yield
-
-    async def say(self, frame: frame_pb2.ConnectRequest) -> None:
-        """Says something over the stream. Raises ConnectionError when there is none."""
-        raise NotImplementedError
-
-    async def ask(self, frame: frame_pb2.ConnectRequest, within: float = 10) -> frame_pb2.Reply:
-        """Says something and waits for what became of it. Raises what `say` does."""
-        waiting = self._waiting[frame.ref] = asyncio.get_running_loop().create_future()
-        try:
-            await self.say(frame)
-            return await asyncio.wait_for(waiting, within)
-        finally:
-            del self._waiting[frame.ref]
-
-    async def is_refused(self, within: float = 10) -> Refused:
-        """Waits until it was told no: before the stream, or by its first frame."""
-        await self.ends(within)
-        assert not self.is_live, self.frames
-        if self.refused is None:
-            assert self.end is not None, (self.frames, self.lost)
-            self.refused = Refused(self.end.reason, 0)
-        return self.refused
-
-    @property
-    def query(self) -> dict[str, str]:
-        """Where it is and who, for an address."""
-        found = {"device_id": self.name, "resume": self.resume}
-        return {name: value for name, value in found.items() if value}
 
 
 class GrpcLine(Line):
@@ -218,7 +33,7 @@ class GrpcLine(Line):
 
     door = "grpc_subscribe"
 
-    async def received(self) -> AsyncIterator[frame_pb2.Frame]:
+    async def received(self) -> AsyncGenerator[frame_pb2.Frame]:
         call = self._calls()
         try:
             async for frame in call:
@@ -244,7 +59,7 @@ class ConnectLine(GrpcLine):
         self._call = self.stub.Connect(metadata=self.metadata)
         return self._call
 
-    async def received(self) -> AsyncIterator[frame_pb2.Frame]:
+    async def received(self) -> AsyncGenerator[frame_pb2.Frame]:
         hello = frame_pb2.Hello(resume=self.resume, device_id=self.name)
         # Not those of the connection before; nothing may be said before the hello.
         self._call = self._greeted = None
@@ -257,7 +72,7 @@ class ConnectLine(GrpcLine):
     async def _greet(self, hello: frame_pb2.ConnectRequest) -> None:
         while self._call is None:
             await asyncio.sleep(0)
-        with contextlib.suppress(*_LOST, asyncio.InvalidStateError, asyncio.CancelledError):
+        with contextlib.suppress(*LOST, asyncio.InvalidStateError, asyncio.CancelledError):
             await self._call.write(hello)
             self._greeted = self._call
 
@@ -275,7 +90,7 @@ class GrpcWebLine(Line):
 
     door = "grpc_web"
 
-    async def received(self) -> AsyncIterator[frame_pb2.Frame]:
+    async def received(self) -> AsyncGenerator[frame_pb2.Frame]:
         asked = pb.SubscribeRequest(resume=self.resume, device_id=self.name).SerializeToString()
         headers = {
             "content-type": "application/grpc-web+proto",
@@ -300,7 +115,7 @@ class NdjsonLine(Line):
     accept = "application/x-ndjson"
     before = ""
 
-    async def received(self) -> AsyncIterator[frame_pb2.Frame]:
+    async def received(self) -> AsyncGenerator[frame_pb2.Frame]:
         headers = {"authorization": f"Bearer {self.token}", "accept": self.accept}
         async with self.edge.http.stream("GET", "/v1/events", params=self.query, headers=headers) as response:
             if response.status_code != 200:
@@ -328,7 +143,7 @@ class WebSocketLine(Line):
     form: Mapping[str, str] = {}
     socket: ClientConnection | None = None
 
-    async def received(self) -> AsyncIterator[frame_pb2.Frame]:
+    async def received(self) -> AsyncGenerator[frame_pb2.Frame]:
         # An address has no room for a long token: that goes into a frame.
         fits = len(self.resume) < _FITS
         query = {"token": self.token, **self.form, **(self.query if fits else {})}
@@ -406,6 +221,19 @@ async def opened(*lines: Line) -> AsyncIterator[None]:
     finally:
         for line in lines:
             await line.close()
+
+
+async def half_open(edge: Edge, token: str) -> socket.socket:
+    """A client of HTTP/1.1 that asks for events, reads the first bytes of the answer, and nothing more."""
+    loop = asyncio.get_running_loop()
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.setblocking(False)
+    await loop.sock_connect(raw, ("127.0.0.1", edge.stack.port))
+    asked = f"GET /v1/events HTTP/1.1\r\nhost: sampan\r\nauthorization: Bearer {token}\r\n\r\n"
+    await loop.sock_sendall(raw, asked.encode())
+    assert b"200" in await loop.sock_recv(raw, 64)
+    return raw
 
 
 def _refusal(error: grpc.aio.AioRpcError) -> Refused:

@@ -13,7 +13,8 @@ import httpx
 
 from sampan.messaging.v1 import frame_pb2
 from tests.support.clients import Person
-from tests.support.live_doors import DOORS, Edge, Line
+from tests.support.live_doors import DOORS
+from tests.support.live_lines import Edge, Line
 from tests.support.waiting import until
 
 # What a send may come to while a part is away.

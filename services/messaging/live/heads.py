@@ -47,7 +47,7 @@ class Watch:
         recent_at = all_at = people_at = time.monotonic()
         state = (self._link.epoch, True)
         while True:
-            await asyncio.sleep(_SLICE)
+            await asyncio.sleep(_SLICE if self._hub.people else _AWAY)
             now = time.monotonic()
             away = self._link.is_away
             if (self._link.epoch, away) != state:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 from uuid import UUID
 
-from services.mesh.errors import Unavailable
 from services.messaging.live import frames, states
 from services.messaging.live.dialog import PIECE_BYTES, Dialog, Person
 from services.messaging.live.frames import MEMBER_ADDED, MEMBER_REMOVED, Head
+from services.messaging.live.gaps import Gaps
 from services.messaging.live.history import History
 from services.messaging.live.resume import Tokens
 from services.messaging.live.roster import Roster
@@ -21,9 +21,6 @@ from services.messaging.publishing import LiveEvent
 from services.messaging.repository_live import Membership, Memberships
 
 _MEMBERS = frozenset((MEMBER_ADDED, MEMBER_REMOVED))
-# An event that is overtaken by a later one is nearly always on its way: seconds before it is read instead.
-_PATIENCE = 0.02
-_RETRY = 0.25
 # What was heard of dialogs that nobody here is in, while somebody was asking: at most so many.
 _MOST_HEARD = 10_000
 
@@ -69,6 +66,8 @@ class Hub:
         self.queue_bytes = queue_bytes
         self.user_streams = user_streams
         self.entrance: Entrance | None = None
+        # Who wants to know of all events, also of dialogs in which nobody here is.
+        self.noted: Callable[[Sequence[LiveEvent]], None] = lambda _: None
         self._others = others
         self._roster = roster
         self.dialogs: dict[UUID, Dialog] = {}
@@ -78,11 +77,10 @@ class Hub:
         # Numbers heard of dialogs that were not known, while somebody was asking for theirs.
         self._heard: dict[UUID, int] = {}
         self._asking = 0
-        self._fills: set[asyncio.Task[None]] = set()
+        self._gaps = Gaps(self, history)
         self.tick = 0
-        # How often a slow reader's queue was dropped, and gaps were read from the log.
+        # How often a slow reader's queue was dropped.
         self.dropped = 0
-        self.filled = 0
         self._ahead = 0.0
 
     async def run(self) -> None:
@@ -107,7 +105,7 @@ class Hub:
     def events(self, events: Sequence[LiveEvent]) -> None:
         """Events that were committed here."""
         self._others.tell(events)
-        self.hear(events)
+        self.hear_all(events)
 
     def receipt(self, dialog_id: UUID, user_id: UUID, read_seq: int, unread: int, *, to_all: bool) -> None:
         """Somebody has read."""
@@ -153,8 +151,12 @@ class Hub:
         for dialog, waiting in fresh.items():
             if waiting:
                 self._tell(dialog, waiting)
-            if dialog.target > dialog.head:
-                self._fill_soon(dialog, _PATIENCE)
+            self._gaps.close_soon(dialog)
+
+    def hear_all(self, events: Sequence[LiveEvent]) -> None:
+        """The same with events that just happened, here or elsewhere."""
+        self.noted(events)
+        self.hear(events)
 
     def hear_news(self, news: News) -> None:
         """Tells what is known of people."""
@@ -171,17 +173,6 @@ class Hub:
                 states.tell_typing(self.dialogs, news)
             case Kind.HEAD:
                 self.expect_of(news.dialog_id, news.seq)
-
-    def expect(self, dialog: Dialog, seq: int) -> None:
-        """An event of that number exists: it is read from the log unless it comes by itself."""
-        dialog.target = max(dialog.target, seq)
-        if dialog.target > dialog.head:
-            self._fill_soon(dialog, _PATIENCE)
-
-    def expect_of(self, dialog_id: UUID, seq: int) -> None:
-        """The same, if anybody here is in the dialog."""
-        if dialog := self.dialogs.get(dialog_id):
-            self.expect(dialog, seq)
 
     def _tell(self, dialog: Dialog, data: Sequence[bytes]) -> None:
         """The next events of a dialog. Who is removed by one of them gets no later one."""
@@ -231,35 +222,21 @@ class Hub:
 
     # Gaps.
 
-    def _fill_soon(self, dialog: Dialog, seconds: float) -> None:
-        if not dialog.filling:
-            dialog.filling = True
-            asyncio.get_running_loop().call_later(seconds, self._fill, dialog)
+    def expect(self, dialog: Dialog, seq: int) -> None:
+        """An event of that number exists: it is read from the log unless it comes by itself."""
+        dialog.target = max(dialog.target, seq)
+        self._gaps.close_soon(dialog)
 
-    def _fill(self, dialog: Dialog) -> None:
-        if dialog.target <= dialog.head or self.dialogs.get(dialog.id) is not dialog:
-            dialog.filling = False
-            return
-        task = asyncio.get_running_loop().create_task(self._read_gap(dialog))
-        self._fills.add(task)
-        task.add_done_callback(self._fills.discard)
+    def expect_of(self, dialog_id: UUID, seq: int) -> None:
+        """The same, if anybody here is in the dialog."""
+        if dialog := self.dialogs.get(dialog_id):
+            self.expect(dialog, seq)
 
-    async def _read_gap(self, dialog: Dialog) -> None:
-        """Reads what did not come."""
-        self.filled += 1
-        try:
-            read = await asyncio.shield(self.history.ask(dialog, dialog.head, dialog.target))
-        except Unavailable:
-            dialog.filling = False
-            self._fill_soon(dialog, _RETRY)
-            return
-        dialog.filling = False
-        if read.first > dialog.head + 1:
-            self._skip(dialog, read.first)
-        self.hear(read.events)
-        self.expect(dialog, dialog.target)
+    def is_known(self, dialog: Dialog) -> bool:
+        """Whether anybody here is in it."""
+        return self.dialogs.get(dialog.id) is dialog
 
-    def _skip(self, dialog: Dialog, first: int) -> None:
+    def skip(self, dialog: Dialog, first: int) -> None:
         """Events before `first` are gone by age, untold."""
         dialog.jump(first - 1)
         told = frames.truncated(dialog.id, first)

@@ -121,7 +121,7 @@ class Link:
     def _heard(self, data: bytes) -> None:
         if self._hub is not None and not data.startswith(self.process):
             with contextlib.suppress(wire.Malformed):
-                self._hub.hear(wire.unpack_events(data))
+                self._hub.hear_all(wire.unpack_events(data))
 
     def _heard_news(self, data: bytes) -> None:
         if self._hub is not None and not data.startswith(self.process):

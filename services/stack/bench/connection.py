@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from abc import ABC, abstractmethod
 from typing import cast
 
 from services.stack.bench import wire
@@ -17,7 +18,7 @@ class LoadError(Exception):
     """The other side broke the connection or the protocol."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol, ABC):
     """Cuts what comes into frames. Subclasses say what frames of a stream mean."""
 
     def __init__(self) -> None:
@@ -66,8 +67,9 @@ class Connection(asyncio.Protocol):
         self._rest = buffer[at:]
         self._received()
 
+    @abstractmethod
     def _on_stream(self, kind: int, flags: int, stream: int, buffer: bytes, body: int, after: int) -> None:
-        raise NotImplementedError
+        """Takes a frame of a stream, which is `buffer` from `body` to `after`."""
 
     def _received(self) -> None:
         """All whole frames of a piece of data were taken."""

@@ -307,8 +307,10 @@ async def fill(url: str) -> None:
     """A thousand dialogs of a thousand messages."""
     connection = await asyncpg.connect(url)
     try:
-        await connection.execute(_FILL_DIALOGS)
-        await connection.execute(_FILL_MESSAGES, MILLION // 1000)
+        async with connection.transaction():
+            await connection.execute(_FILL_DIALOGS)
+            await connection.execute(_FILL_MESSAGES, MILLION // 1000)
+            await connection.execute(_FILL_RELAYED)
         await connection.execute("ANALYZE")
     finally:
         await connection.close()
@@ -318,6 +320,8 @@ _FILL_DIALOGS = """
 INSERT INTO dialogs (id, kind, created_by, seq, message_no, member_count, created_at, active_at)
 SELECT gen_random_uuid(), 2, gen_random_uuid(), 1000, 1000, 2, now(), now() FROM generate_series(1, 1000)
 """
+# Nobody is to be told of them.
+_FILL_RELAYED = "INSERT INTO relayed (dialog_id, seq) SELECT id, seq FROM dialogs ON CONFLICT DO NOTHING"
 _FILL_MESSAGES = """
 INSERT INTO messages
   (dialog_id, seq, message_no, sender_id, client_message_id, type, text, request_hash, created_at)

@@ -138,7 +138,8 @@ class Rig:
             "probe",
             "services.stack.bench.servers",
             "probe",
-            *("--pki", str(self._home / "pki"), "--kid", key_id, "--key", public_key),
+            # Joined: either may begin with a dash.
+            *("--pki", str(self._home / "pki"), f"--kid={key_id}", f"--key={public_key}"),
             environment=SCALE,
         )
         self.meter.add("probe", process.pid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import ssl
 import sys
 import uuid
 from collections.abc import AsyncIterator, Coroutine
@@ -34,6 +35,7 @@ class Door:
 
     target: str
     credentials: grpc.ChannelCredentials | None
+    tls: ssl.SSLContext | None
     demo_password: str
     own_password: str
     production: bool
@@ -49,6 +51,7 @@ class Wish:
     until: str
     history: int
     plain: bool
+    websocket: bool
 
 
 def chat(
@@ -59,6 +62,7 @@ def chat(
     other: Annotated[str, typer.Option("--with", help="Whom to talk to: likewise, or an account's id.")] = "",
     dialog: Annotated[str, typer.Option("--dialog", help="Id of a dialog that you are in.")] = "",
     plain: Annotated[bool, typer.Option("--plain", help="Lines only; so it is in a pipe, too.")] = False,
+    websocket: Annotated[bool, typer.Option("--websocket", help="The live stream over a WebSocket.")] = False,
     until: Annotated[
         str, typer.Option("--until", help="Leave only when somebody else has said TEXT.", metavar="TEXT")
     ] = "",
@@ -77,13 +81,20 @@ def chat(
       sampan chat --as malee --with siti
       sampan chat --as siti --with malee
       sampan chat --as somchai --dialog 019a2f5e-7d54-7cc0-8f6d-2b7d8a51c3aa
+      sampan chat --as malee --with siti --websocket
       echo 'Is the batik ready?' | sampan chat --as malee --with siti --plain
     """
     with told_errors():
         if bool(other) == bool(dialog):
             raise typer.BadParameter("give --with or --dialog")
         wish = Wish(
-            me, other, dialog, until, history, plain or not (sys.stdin.isatty() and sys.stdout.isatty())
+            me,
+            other,
+            dialog,
+            until,
+            history,
+            plain or not (sys.stdin.isatty() and sys.stdout.isatty()),
+            websocket,
         )
         asyncio.run(_until_told(talk(wish, door())))
 
@@ -103,6 +114,7 @@ def door() -> Door:
     return Door(
         target=f"{edge.reachable_host}:{edge.port}",
         credentials=grpc.ssl_channel_credentials(trusted) if trusted else None,
+        tls=ssl.create_default_context(cadata=trusted.decode()) if trusted else None,
         demo_password=load_or_make(home, SERVICES).demo_password,
         own_password=environment.get(PASSWORD, ""),
         production=environment.get("SAMPAN_ENVIRONMENT") == "production",
@@ -122,11 +134,13 @@ async def _until_told(work: Coroutine[None, None, None]) -> None:
 async def talk(wish: Wish, place: Door) -> None:
     from services.client.client import ChatClient
     from services.client.errors import ChatError, OrderBroken, Unreachable
+    from services.client.websocket import over_websocket
 
+    transport = over_websocket(place.target, place.tls) if wish.websocket else None
     try:
         async with signed_in(place, wish.me, place.own_password or place.demo_password) as session:
             other_id = await account_of(place, wish.other) if wish.other else ""
-            async with ChatClient(place.target, place.credentials, session) as client:
+            async with ChatClient(place.target, place.credentials, session, transport=transport) as client:
                 await converse(client, wish, other_id)
     except Unreachable as error:
         hint = "Run ./scripts/up first."

@@ -16,6 +16,8 @@ from services.stack.openapi.schemas import WELL_KNOWN, Schemas
 
 HTTP_BODY = "google.api.HttpBody"
 JSON = "application/json"
+# JSON, a message on each line.
+LINES = "application/x-ndjson"
 BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
 SCOPES = {"LIMIT_SCOPE_USER": "person", "LIMIT_SCOPE_ADDRESS": "client address"}
 
@@ -151,9 +153,9 @@ class Operations:
         if message.full_name == HTTP_BODY:
             made["content"] = {media or "application/octet-stream": {"schema": {}}}
         elif method.server_streaming:
-            # One frame a line, or an event each when the caller accepts text/event-stream.
+            # A message a line, or an event each when the caller accepts text/event-stream.
             made["content"] = {
-                JSON: {"schema": self._schemas.answer(message)},
+                LINES: {"schema": self._schemas.answer(message)},
                 "text/event-stream": {"schema": {}},
             }
         else:

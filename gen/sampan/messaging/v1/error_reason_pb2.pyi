@@ -96,10 +96,6 @@ class _MessagingErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_
     """401 UNAUTHENTICATED. The session has ended; ends the stream.
     Sample: {"reason":"SESSION_ENDED","detail":"the session has ended"}
     """
-    MESSAGING_ERROR_REASON_HALF_OPEN: _MessagingErrorReason.ValueType  # 19
-    """504 DEADLINE_EXCEEDED. The client did not answer; ends the stream.
-    Sample: {"reason":"HALF_OPEN","detail":"the client does not answer"}
-    """
 
 class MessagingErrorReason(_MessagingErrorReason, metaclass=_MessagingErrorReasonEnumTypeWrapper):
     """Reasons of this context; the domain is `sampan.messaging`. Sent without the prefix. Live streams give them in `End.reason`, too."""
@@ -177,9 +173,5 @@ Sample: {"reason":"DRAINING","detail":"the server is about to stop: connect agai
 MESSAGING_ERROR_REASON_SESSION_ENDED: MessagingErrorReason.ValueType  # 18
 """401 UNAUTHENTICATED. The session has ended; ends the stream.
 Sample: {"reason":"SESSION_ENDED","detail":"the session has ended"}
-"""
-MESSAGING_ERROR_REASON_HALF_OPEN: MessagingErrorReason.ValueType  # 19
-"""504 DEADLINE_EXCEEDED. The client did not answer; ends the stream.
-Sample: {"reason":"HALF_OPEN","detail":"the client does not answer"}
 """
 Global___MessagingErrorReason: _TypeAlias = MessagingErrorReason  # noqa: Y015

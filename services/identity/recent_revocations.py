@@ -1,0 +1,54 @@
+"""Answers many who ask for the same: which sessions have ended since."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+
+from services.mesh.revocation import Fetch, Revocation
+
+# How old an answer may be, in seconds: every service asks several times a second.
+_FRESH = 0.1
+# So many are remembered, twice as many at most for a while.
+_KEPT = 10_000
+
+
+class RecentRevocations:
+    """The end of the log, read anew at most every tenth of a second, whoever asks. `clock` is monotonic.
+
+    `fetch` reads the log after a number, at most `page` of it.
+    """
+
+    def __init__(self, fetch: Fetch, page: int, clock: Callable[[], float]) -> None:
+        self._fetch = fetch
+        self._page = page
+        self._clock = clock
+        self._reading = asyncio.Lock()
+        self._asked_at = float("-inf")
+        # All of the log after this number is known, up to the time of the last question.
+        self._floor: int | None = None
+        self._recent: list[Revocation] = []
+
+    async def after(self, number: int) -> Sequence[Revocation]:
+        """The log after a number, in order, at most a page. Raises Unavailable."""
+        async with self._reading:
+            if self._floor is None:
+                self._floor = number
+            if number >= self._floor and self._clock() - self._asked_at > _FRESH:
+                await self._read_on()
+        if number < self._floor:
+            return await self._fetch(number)
+        begin = bisect_right(self._recent, number, key=lambda one: one.number)
+        return self._recent[begin : begin + self._page]
+
+    async def _read_on(self) -> None:
+        begun = self._clock()
+        last = self._recent[-1].number if self._recent else self._floor or 0
+        while found := await self._fetch(last):
+            self._recent.extend(found)
+            last = found[-1].number
+        self._asked_at = begun
+        if len(self._recent) > 2 * _KEPT:
+            self._floor = self._recent[-_KEPT - 1].number
+            del self._recent[:-_KEPT]
