@@ -245,7 +245,7 @@ class PaymentServiceServicer:
     def GetStatement(self, request, context):
         """What moved in one of the caller's wallets, oldest first, as CSV in UTF-8 with a head line: `created_at, transaction_id, kind,
         counterparty_id, amount, currency, balance_after, description`. Amounts are minor units, below zero for what went out; fees have lines
-        of their own. REST: GET /v1/wallets/{wallet_id}/statement.
+        of their own. REST: GET /v1/wallets/{wallet_id}/statement, 200 text/csv.
         Errors: INVALID_ARGUMENT (400), WALLET_NOT_FOUND (404), STATEMENT_TOO_LONG (409) over 10000 lines, RATE_LIMITED (429).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -90,7 +90,7 @@ class PaymentServiceStub:
     GetStatement: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.GetStatementRequest, _httpbody_pb2.HttpBody]
     """What moved in one of the caller's wallets, oldest first, as CSV in UTF-8 with a head line: `created_at, transaction_id, kind,
     counterparty_id, amount, currency, balance_after, description`. Amounts are minor units, below zero for what went out; fees have lines
-    of their own. REST: GET /v1/wallets/{wallet_id}/statement.
+    of their own. REST: GET /v1/wallets/{wallet_id}/statement, 200 text/csv.
     Errors: INVALID_ARGUMENT (400), WALLET_NOT_FOUND (404), STATEMENT_TOO_LONG (409) over 10000 lines, RATE_LIMITED (429).
     """
     CreateRefund: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.CreateRefundRequest, _transaction_pb2.Transaction]
@@ -202,7 +202,7 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     GetStatement: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.GetStatementRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """What moved in one of the caller's wallets, oldest first, as CSV in UTF-8 with a head line: `created_at, transaction_id, kind,
     counterparty_id, amount, currency, balance_after, description`. Amounts are minor units, below zero for what went out; fees have lines
-    of their own. REST: GET /v1/wallets/{wallet_id}/statement.
+    of their own. REST: GET /v1/wallets/{wallet_id}/statement, 200 text/csv.
     Errors: INVALID_ARGUMENT (400), WALLET_NOT_FOUND (404), STATEMENT_TOO_LONG (409) over 10000 lines, RATE_LIMITED (429).
     """
     CreateRefund: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.CreateRefundRequest, _transaction_pb2.Transaction]  # type: ignore[assignment]
@@ -377,7 +377,7 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
         """What moved in one of the caller's wallets, oldest first, as CSV in UTF-8 with a head line: `created_at, transaction_id, kind,
         counterparty_id, amount, currency, balance_after, description`. Amounts are minor units, below zero for what went out; fees have lines
-        of their own. REST: GET /v1/wallets/{wallet_id}/statement.
+        of their own. REST: GET /v1/wallets/{wallet_id}/statement, 200 text/csv.
         Errors: INVALID_ARGUMENT (400), WALLET_NOT_FOUND (404), STATEMENT_TOO_LONG (409) over 10000 lines, RATE_LIMITED (429).
         """
 
