@@ -16,14 +16,12 @@ import pytest
 from sampan.identity.v1 import identity_service_pb2 as pb
 from sampan.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
 from services.identity.keyring import KeyRing
-from services.mesh import migrations
 from services.mesh.database import Database
 from services.mesh.idempotency import Idempotency
 from services.mesh.settings import MeshSettings
 from services.mesh.vault import Vault
 from services.stack.pki import Pki
-from tests.support.databases import Clone, clone, identity_app
-from tests.support.stack import Stack
+from tests.support.databases import Clone, identity_app
 
 
 def name() -> str:
@@ -139,17 +137,6 @@ async def test_several_processes_that_start_at_once_agree_on_one_signing_key(
     for app in apps:
         for close in app.closers:
             await close()
-
-
-async def test_migrations_go_down_and_up_again_and_agree_with_the_models(stack: Stack) -> None:
-    # Not the module's: a service that runs on it would miss its tables for a moment.
-    async with clone(stack, "identity") as own:
-        url = own.owner_url
-        await migrations.check("identity", url)
-        await migrations.downgrade("identity", url, "base")
-        await migrations.upgrade("identity", url)
-        await migrations.check("identity", url)
-        assert await migrations.current(url) == migrations.head("identity")
 
 
 async def test_a_new_signing_key_signs_after_its_notice_and_the_old_one_goes_when_its_tokens_have(

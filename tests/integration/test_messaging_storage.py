@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from sampan.messaging.v1 import messaging_service_pb2 as pb
-from services.mesh import logs, migrations
+from services.mesh import logs
 from services.mesh.database import Database
 from services.messaging.retention import Retention
 from tests.support.chat import Talkers
@@ -173,12 +173,3 @@ async def fill(owner: asyncpg.Connection, user_id: str) -> None:
         timeout=300,
     )
     await owner.execute("ANALYZE", timeout=120)
-
-
-async def test_migrations_go_down_and_up_again_and_agree_with_the_models(messaging_database: Clone) -> None:
-    url = messaging_database.owner_url
-    await migrations.check("messaging", url)
-    await migrations.downgrade("messaging", url, "base")
-    await migrations.upgrade("messaging", url)
-    await migrations.check("messaging", url)
-    assert await migrations.current(url) == migrations.head("messaging")

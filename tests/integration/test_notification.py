@@ -12,7 +12,6 @@ import grpc
 import pytest
 
 from sampan.notification.v1 import notification_internal_service_pb2 as pb
-from services.mesh import migrations
 from services.mesh.app import App
 from services.stack.pki import Pki
 from tests.support.databases import Clone
@@ -194,14 +193,3 @@ async def test_what_is_too_old_is_deleted_and_nothing_else(
     async with notifying(notification_database, pki, **QUICK, retention_seconds=3600):
         await until(swept)
     assert await swept()
-
-
-async def test_migrations_go_down_and_up_again_and_agree_with_the_models(
-    notification_database: Clone,
-) -> None:
-    url = notification_database.owner_url
-    await migrations.check("notification", url)
-    await migrations.downgrade("notification", url, "base")
-    await migrations.upgrade("notification", url)
-    await migrations.check("notification", url)
-    assert await migrations.current(url) == migrations.head("notification")

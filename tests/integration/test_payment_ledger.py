@@ -8,13 +8,11 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from services.mesh import migrations
 from services.mesh.app import App
 from services.stack.pki import Pki
-from tests.support.databases import Clone, clone
+from tests.support.databases import Clone
 from tests.support.money import lies
 from tests.support.payment import Payers, payers
-from tests.support.stack import Stack
 
 TRANSFER = """
 INSERT INTO transfers (id, transaction_id, kind, debit_account, debit_seq, credit_account, credit_seq, amount,
@@ -169,13 +167,3 @@ async def test_the_running_role_cannot_get_around_it(payment_database: Clone, tr
             await connection.execute(tried)
     finally:
         await connection.close()
-
-
-async def test_migrations_go_down_and_up_again_and_agree_with_the_models(stack: Stack) -> None:
-    async with clone(stack, "payment") as found:
-        url = found.owner_url
-        await migrations.check("payment", url)
-        await migrations.downgrade("payment", url, "base")
-        await migrations.upgrade("payment", url)
-        await migrations.check("payment", url)
-        assert await migrations.current(url) == migrations.head("payment")

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from services.mesh import migrations
 from services.stack.pki import Pki
 from tests.support.databases import Clone
 from tests.support.errors import reason
@@ -298,12 +297,3 @@ async def test_the_running_role_may_do_no_more_than_it_needs(presence_database: 
                 await connection.execute(statement)
     finally:
         await connection.close()
-
-
-async def test_migrations_go_down_and_up_again_and_agree_with_the_models(presence_database: Clone) -> None:
-    url = presence_database.owner_url
-    await migrations.check("presence", url)
-    await migrations.downgrade("presence", url, "base")
-    await migrations.upgrade("presence", url)
-    await migrations.check("presence", url)
-    assert await migrations.current(url) == migrations.head("presence")

@@ -14,7 +14,6 @@ import pytest
 from sampan.profile.v1 import profile_service_pb2 as pb
 from sampan.profile.v1.profile_pb2 import Profile
 from sampan.profile.v1.profile_service_pb2_grpc import ProfileServiceStub
-from services.mesh import migrations
 from services.mesh.app import App
 from services.mesh.settings import MeshSettings
 from services.stack.pki import Pki
@@ -281,12 +280,3 @@ async def test_the_running_role_may_do_no_more_than_it_needs(profile_database: C
 async def test_a_text_with_nul_is_invalid(people: People) -> None:
     for field in ("display_name", "bio", "bank_account_name", "bank_account_holder", "bank_account_number"):
         assert await reason(people.new().create(**{field: "abcd\0e"})) == "INVALID_ARGUMENT", field
-
-
-async def test_migrations_go_down_and_up_again_and_agree_with_the_models(profile_database: Clone) -> None:
-    url = profile_database.owner_url
-    await migrations.check("profile", url)
-    await migrations.downgrade("profile", url, "base")
-    await migrations.upgrade("profile", url)
-    await migrations.check("profile", url)
-    assert await migrations.current(url) == migrations.head("profile")

@@ -11,14 +11,12 @@ import pytest
 
 from sampan.workspace.v1 import events_pb2
 from sampan.workspace.v1 import workspace_service_pb2 as pb
-from services.mesh import migrations
 from services.mesh.app import App
 from services.mesh.settings import MeshSettings
 from services.stack.pki import Pki
-from tests.support.databases import Clone, clone, workspace_app
+from tests.support.databases import Clone, workspace_app
 from tests.support.errors import reason
 from tests.support.mesh import Minter, serving
-from tests.support.stack import Stack
 from tests.support.workspace import QUICK, Caller, People, given_role, people_of, slug
 
 
@@ -300,14 +298,3 @@ async def test_the_running_role_may_do_no_more_than_it_needs(workspace_database:
                 await connection.execute(statement)
     finally:
         await connection.close()
-
-
-async def test_migrations_go_down_and_up_again_and_agree_with_the_models(stack: Stack) -> None:
-    # One that no service is at work on.
-    async with clone(stack, "workspace") as found:
-        url = found.owner_url
-        await migrations.check("workspace", url)
-        await migrations.downgrade("workspace", url, "base")
-        await migrations.upgrade("workspace", url)
-        await migrations.check("workspace", url)
-        assert await migrations.current(url) == migrations.head("workspace")
