@@ -35,7 +35,7 @@ HEALTH = "/healthz"
 CONNECT = "/sampan.messaging.v1.MessagingService/Connect"
 SUBSCRIBE = "/sampan.messaging.v1.MessagingService/Subscribe"
 # How long the service may take to refuse somebody before the connection becomes a WebSocket, in seconds.
-_REFUSAL = 0.25
+_REFUSAL = 2.0
 # Contexts that are kept for each connection cost ten times the memory of an idle stream.
 _DEFLATE = ServerPerMessageDeflateFactory(
     server_no_context_takeover=True,
@@ -78,6 +78,8 @@ class _Stream:
         self.task: asyncio.Task[Any] | None = None
         self.first: asyncio.Task[Any] | None = None
         self.frames: AsyncIterator[Any] | None = None
+        # Set when the chain has let it in, and nothing that stood in the address can be refused any more.
+        self.entered = asyncio.Event()
 
     # What the chain asks of a call's context.
 
@@ -107,7 +109,9 @@ class _Stream:
 
     async def messages(self) -> AsyncIterator[bytes]:
         """Frames of the client in protobuf, after the hello that stood in the address."""
-        if self._asked.hello is not None:
+        if self._asked.hello is None:
+            self.entered.set()
+        else:
             yield frame_pb2.ConnectRequest(hello=self._asked.hello).SerializeToString()
         try:
             async for message in self._connection:
@@ -192,7 +196,10 @@ class WebSockets:
         stream = _Stream(connection, request, asked)
         stream.frames = self._runs[asked.binary](stream.messages(), stream)
         stream.first = asyncio.ensure_future(anext(stream.frames, None))
-        await asyncio.wait((stream.first,), timeout=_REFUSAL)
+        entered = asyncio.ensure_future(stream.entered.wait())
+        waits = (stream.first, entered)
+        await asyncio.wait(waits, timeout=_REFUSAL, return_when=asyncio.FIRST_COMPLETED)
+        entered.cancel()
         if stream.first.done() and isinstance(refused := stream.first.exception(), _Refused):
             return _worded(refused.words)
         self._streams[connection] = stream

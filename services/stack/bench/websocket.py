@@ -8,7 +8,9 @@ from typing import cast
 from services.stack.bench.connection import PATIENCE, LoadError
 from services.stack.bench.wire import Target
 
-_PING, _PONG = 0x89, b"\x8a\x80\0\0\0\0"
+_PING, _PONG = 0x89, 0x8A
+# Masked with zeros, which leaves what is said as it is.
+_MASKED, _MASK = 0x80, b"\0\0\0\0"
 _SWITCHED = b"HTTP/1.1 101"
 
 
@@ -18,8 +20,10 @@ class WebSocket(asyncio.Protocol):
     def __init__(self, target: Target, number: int) -> None:
         path = dict(target.headers)[":path"]
         self._request = (
-            f"GET {path} HTTP/1.1\r\nhost: {target.host}:{target.port}\r\nconnection: upgrade\r\n"
-            "upgrade: websocket\r\nsec-websocket-version: 13\r\n"
+            # Who says at once who they are need not be waited for.
+            f"GET {path}?device_id=socket-{number} HTTP/1.1\r\n"
+            f"host: {target.host}:{target.port}\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+            "sec-websocket-version: 13\r\n"
             "sec-websocket-key: c2FtcGFuIGJlbmNobWFyaw==\r\n"
             f"authorization: Bearer {target.tokens[number % len(target.tokens)]}\r\n\r\n"
         ).encode()
@@ -43,7 +47,7 @@ class WebSocket(asyncio.Protocol):
         if self._open.is_set():
             # Pings come alone, on streams on which nothing else happens.
             if data[0] == _PING:
-                self._transport.write(_PONG)
+                self._transport.write(bytes((_PONG, _MASKED | data[1])) + _MASK + data[2 : 2 + data[1]])
             return
         self._said += data
         head, end, frames = self._said.partition(b"\r\n\r\n")
