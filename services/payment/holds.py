@@ -157,8 +157,8 @@ class HoldService:
     async def _checked(self, connection: AsyncConnection, wanted: Payment) -> UUID:
         """The wallet that shall be paid. Both are locked, and what is wanted was possible then."""
         payee = await repository_holds.wallet_for(connection, wanted.recipient, wanted.currency)
-        ids = {wanted.wallet_id, payee} - {None}
-        found = await repository_holds.lock_wallets(connection, (one for one in ids if one))
+        ids = {one for one in (wanted.wallet_id, payee) if one is not None}
+        found = await repository_holds.lock_wallets(connection, ids)
         wallets = {one: self._wallets.shown(row) for one, row in found.items()}
         payer = wallets.get(wanted.wallet_id)
         if payer is None or payer.owner != wanted.sender:
