@@ -126,7 +126,8 @@ class LiveStream:
 
     async def _next(self, line: Line) -> frame_pb2.Frame:
         try:
-            frame = await asyncio.wait_for(line.read(), self._timing.silence)
+            async with asyncio.timeout(self._timing.silence):
+                frame = await line.read()
         except TimeoutError:
             raise Unreachable("SILENCE", f"nothing came for {self._timing.silence:.0f} s") from None
         if frame is None:

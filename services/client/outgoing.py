@@ -142,7 +142,8 @@ class Outgoing:
         while self._write is None:
             self._changed.clear()
             try:
-                await asyncio.wait_for(self._changed.wait(), max(0.0, ends - time.monotonic()))
+                async with asyncio.timeout(max(0.0, ends - time.monotonic())):
+                    await self._changed.wait()
             except TimeoutError:
                 return not self._queue
         return True

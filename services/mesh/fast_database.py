@@ -177,7 +177,8 @@ class FastDatabase:
     async def _slot(self) -> AsyncIterator[None]:
         if self._slots.locked():
             try:
-                await asyncio.wait_for(self._slots.acquire(), self._timeout)
+                async with asyncio.timeout(self._timeout):
+                    await self._slots.acquire()
             except TimeoutError as error:
                 raise Unavailable from error
         else:

@@ -81,7 +81,8 @@ class Run:
         """Waits for the end, and for what was written just before it."""
         code = await self.process.wait()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._output.closed.wait(), LAST_WORDS)
+            async with asyncio.timeout(LAST_WORDS):
+                await self._output.closed.wait()
         return Exit(code)
 
     async def became_ready(self) -> bool:
@@ -110,7 +111,8 @@ class Run:
         gave_up = self._said is not None and self._said.done() and not self._said.result()
         try:
             # A part that closed its pipe is about to end by itself; its exit code tells more than ours.
-            end = await asyncio.wait_for(self.ended(), 1.0 if gave_up else LAST_WORDS * 2)
+            async with asyncio.timeout(1.0 if gave_up else LAST_WORDS * 2):
+                end = await self.ended()
         except TimeoutError:
             await self.stop()
             return f"not ready within {self.part.start_timeout:.0f} s"
@@ -130,7 +132,8 @@ class Run:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(number)
             try:
-                await asyncio.wait_for(self.process.wait(), patience)
+                async with asyncio.timeout(patience):
+                    await self.process.wait()
             except TimeoutError:
                 willing = False
                 with contextlib.suppress(ProcessLookupError):
