@@ -38,6 +38,7 @@ from services.mesh.metrics import CANCELLED, OK, Calls, MethodCalls
 from services.mesh.policy import Access, Method, RateLimit, Scope
 from services.mesh.ratelimit import Limiter
 from services.mesh.tls import EDGE, NOT_SERVICES, caller_name
+from services.mesh.validation import Rules
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
@@ -73,7 +74,7 @@ class Chain:
         self._tracer = tracer
         self.calls = Calls()
         self._deadlines = Deadlines()
-        self._validator = protovalidate.Validator()
+        self._rules = Rules()
         # The order matters: policy before tokens, so that a method without a policy says so to everybody;
         # tokens before limits, so that one person's calls are not another's.
         self.steps: tuple[tuple[str, Step], ...] = (
@@ -183,7 +184,7 @@ class Chain:
             request = method.request.FromString(raw)
         except DecodeError as error:
             raise MalformedRequest from error
-        violations = self._validator.collect_violations(request)
+        violations = self._rules.violations(request)
         if violations:
             raise InvalidArgument(
                 "some fields break their rules: see errors",

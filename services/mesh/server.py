@@ -62,19 +62,25 @@ def _refuse(_requests: AsyncIterator[Empty], _call: Call) -> _Nothing:
     return _Nothing()
 
 
-class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]
-    """All methods of a service's contracts, and a clean answer for any other."""
+class _Known(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+    """All methods of a service's contracts."""
 
-    def __init__(self, chain: Chain, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
-        self._chain = chain
+    def __init__(self, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
         self._handlers = handlers
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        found = self._handlers.get(handler_call_details.method)
-        if found is not None:
-            return found
+        return self._handlers.get(handler_call_details.method)
+
+
+class _Unknown(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+    """A clean answer for any other."""
+
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
         return rpc_handler(self._chain, _unknown_method(handler_call_details), _refuse)
 
 
@@ -122,9 +128,11 @@ class Server:
                 *KEEPALIVE,
             )
         )
+        # They are asked in this order, at each call.
+        self._server.add_generic_rpc_handlers((_Known(handlers_of(chain, servicers)), *foreign))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._server.add_generic_rpc_handlers((_Unknown(chain),))
         self._names = tuple(servicers)
-        self._server.add_generic_rpc_handlers((*foreign, _Handlers(chain, handlers_of(chain, servicers))))
 
     async def start(self) -> None:
         """Listens and says SERVING. Raises OSError or RuntimeError when the address is taken."""

@@ -1,0 +1,242 @@
+"""The contract's rules about requests: what surely breaks none is let through, the library judges the rest.
+
+protovalidate costs a call more than all other steps of the chain together. So the common rules are compiled
+into checks that can say one thing only: no rule is broken. Whatever a check does not know, it leaves to the
+library; it alone finds violations.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from typing import Any, cast
+
+import protovalidate
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from buf.validate import validate_pb2 as rules
+
+# True when surely no rule is broken.
+Check = Callable[[Message], bool]
+Fits = Callable[[Any], bool]
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+# Where patterns of RE2 and of Python may mean different things.
+_OTHER_DIALECT = re.compile(r"\(\?|\\[^.\-+/\\dw]|\[\[|[*+?}]\+|\{,")
+# Classes that RE2 knows, as Python says them.
+_CLASSES = ((r"\P{Cc}", "[^\x00-\x1f\x7f-\x9f]"), (r"\S", "[^\t\n\f\r ]"))
+_INTEGERS = frozenset(("int32", "int64", "uint32", "uint64"))
+
+
+class Rules:
+    """Judges requests of any type; learns a type when it first sees one."""
+
+    def __init__(self) -> None:
+        self._validator = protovalidate.Validator()
+        self._checks: dict[type[Message], Check] = {}
+
+    def violations(self, request: Message) -> Collection[protovalidate.Violation]:
+        """What is wrong with a request; empty when nothing is."""
+        kind = type(request)
+        check = self._checks.get(kind)
+        if check is None:
+            check = self._checks[kind] = _of_message(cast("Descriptor", request.DESCRIPTOR), ())
+        return () if check(request) else self._validator.collect_violations(request)
+
+
+def _never(_: Any) -> bool:
+    """For rules that only the library knows."""
+    return False
+
+
+def _always(_: Any) -> bool:
+    """For what has no rules."""
+    return True
+
+
+def _all(checks: tuple[Check, ...]) -> Check:
+    if not checks:
+        return _always
+    if len(checks) == 1:
+        return checks[0]
+
+    def check(message: Message) -> bool:
+        for one in checks:  # noqa: SIM110 - a generator costs as much as the checks
+            if not one(message):
+                return False
+        return True
+
+    return check
+
+
+def _of_message(descriptor: Descriptor, above: tuple[Descriptor, ...]) -> Check:
+    """The check of a message and of all in it. `above` are the messages that it is in."""
+    if descriptor.GetOptions().HasExtension(rules.message):
+        return _never
+    if descriptor in above:
+        # It can be in itself, as deep as it likes.
+        return _never
+    inside = (*above, descriptor)
+    checks = [_of_field(field, inside) for field in descriptor.fields]
+    for oneof in descriptor.oneofs:
+        if oneof.GetOptions().HasExtension(rules.oneof):
+            checks.append(_chosen(oneof.name))
+    return _all(tuple(one for one in checks if one is not _always))
+
+
+def _chosen(oneof: str) -> Check:
+    return lambda message: message.WhichOneof(oneof) is not None
+
+
+def _of_field(field: FieldDescriptor, inside: tuple[Descriptor, ...]) -> Check:
+    options = field.GetOptions()
+    found = options.Extensions[rules.field] if options.HasExtension(rules.field) else rules.FieldRules()
+    if found.ignore == rules.IGNORE_ALWAYS:
+        return _always
+    if field.is_repeated:
+        return _of_many(field, found, inside)
+    if field.message_type is not None:
+        return _of_part(field, field.message_type, found, inside)
+    return _of_value(field, found)
+
+
+def _of_many(field: FieldDescriptor, found: rules.FieldRules, inside: tuple[Descriptor, ...]) -> Check:
+    """Lists with limits of length and rules for single items; of maps only empty ones are known."""
+    name = field.name
+    own = {one.name: value for one, value in found.repeated.ListFields()}
+    kind = {one.name for one, _ in found.ListFields()}
+    item = _of_item(field, own.pop("items", None), inside)
+    known = {"min_items", "max_items"} | ({"unique"} if field.message_type is None else set())
+    unknown = kind - {"repeated", "ignore"} or own.keys() - known
+    if unknown or item is _never or (_is_map(field) and item is not _always):
+        return _never if own.get("min_items") or found.required else _empty(name, found)
+    least, most = own.get("min_items", 0), own.get("max_items", 1 << 31)
+    if found.ignore == rules.IGNORE_IF_ZERO_VALUE:
+        least = 0
+    if item is _always and not own:
+        return _always
+    unique = own.get("unique", False)
+
+    def check(message: Message) -> bool:
+        items = getattr(message, name)
+        count = len(items)
+        if not least <= count <= most:
+            return False
+        return not count or ((not unique or len(set(items)) == count) and all(map(item, items)))
+
+    return check
+
+
+def _is_map(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
+
+
+def _empty(name: str, found: rules.FieldRules) -> Check:
+    if found.map.min_pairs:
+        return _never
+    return lambda message: not getattr(message, name)
+
+
+def _of_item(field: FieldDescriptor, own: rules.FieldRules | None, inside: tuple[Descriptor, ...]) -> Fits:
+    if field.message_type is None:
+        return _fits(own) if own is not None else _always
+    # An entry of a map is a message, too.
+    return _of_message(field.message_type, inside) if own is None else _never
+
+
+def _of_part(
+    field: FieldDescriptor, kind: Descriptor, found: rules.FieldRules, inside: tuple[Descriptor, ...]
+) -> Check:
+    """A message in a message: whether it has to be there, and its own rules."""
+    name = field.name
+    others = {one.name for one, _ in found.ListFields()} - {"required", "ignore"}
+    part = _never if others else _of_message(kind, inside)
+    if found.required:
+        return lambda message: message.HasField(name) and part(getattr(message, name))
+    if part is _always:
+        return _always
+    return lambda message: not message.HasField(name) or part(getattr(message, name))
+
+
+def _of_value(field: FieldDescriptor, found: rules.FieldRules) -> Check:
+    """A text, a number or the like."""
+    name, fits = field.name, _fits(found)
+    skips = found.ignore == rules.IGNORE_IF_ZERO_VALUE
+    if found.required:
+        return _never if skips else lambda message: _is_there(message, field) and fits(getattr(message, name))
+    if fits is _always:
+        return _always
+    if field.has_presence:
+        return lambda message: not message.HasField(name) or fits(getattr(message, name))
+    if skips or fits(field.default_value):
+        # Most fields of most requests are left out.
+        def check(message: Message) -> bool:
+            value = getattr(message, name)
+            return not value or fits(value)
+
+        return check
+    return lambda message: fits(getattr(message, name))
+
+
+def _is_there(message: Message, field: FieldDescriptor) -> bool:
+    return message.HasField(field.name) if field.has_presence else bool(getattr(message, field.name))
+
+
+def _fits(found: rules.FieldRules) -> Fits:
+    """Whether a value surely keeps its rules."""
+    kinds = {one.name: value for one, value in found.ListFields() if one.name not in ("required", "ignore")}
+    if not kinds:
+        return _always
+    if len(kinds) > 1:
+        return _never
+    ((kind, own),) = kinds.items()
+    if kind == "string":
+        return _fits_text(own)
+    if kind in _INTEGERS:
+        return _fits_integer(own)
+    return _never
+
+
+def _fits_text(own: rules.StringRules) -> Fits:
+    said = {one.name: value for one, value in own.ListFields()}
+    if said == {"uuid": True}:
+        return lambda value: _UUID.fullmatch(value) is not None
+    if said.keys() == {"in"}:
+        return frozenset(said["in"]).__contains__
+    if said.keys() - {"min_len", "max_len", "pattern"}:
+        return _never
+    least, most = said.get("min_len", 0), said.get("max_len", 1 << 31)
+    if "pattern" not in said:
+        return lambda value: least <= len(value) <= most
+    found = _pattern(said["pattern"])
+    if found is None:
+        return _never
+    return lambda value: least <= len(value) <= most and found(value)
+
+
+def _pattern(said: str) -> Fits | None:
+    """Whether a pattern surely matches; None for those that are not known to mean the same to Python."""
+    pattern = said
+    if "[" not in said:
+        for theirs, ours in _CLASSES:
+            pattern = pattern.replace(theirs, ours)
+    if _OTHER_DIALECT.search(pattern):
+        return None
+    found = re.compile(pattern, re.ASCII).search
+    if "$" not in said:
+        return lambda value: found(value) is not None
+    # Python's `$` also stands before a line's end.
+    return lambda value: found(value) is not None and "\n" not in value
+
+
+def _fits_integer(own: Any) -> Fits:
+    said = {one.name: value for one, value in own.ListFields()}
+    if said.keys() - {"gt", "gte", "lt", "lte"}:
+        return _never
+    least = max(said.get("gte", -(1 << 63)), said.get("gt", -(1 << 63) - 1) + 1)
+    most = min(said.get("lte", 1 << 64), said.get("lt", (1 << 64) + 1) - 1)
+    if least > most:
+        # Such a pair means all that is outside of it.
+        return _never
+    return lambda value: least <= value <= most
