@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 
 from services.mesh.revocation import Fetch, Revocation
 
-# How old an answer may be, in seconds: every service asks several times a second.
-_FRESH = 0.1
+# How old an answer may be, in seconds: every process asks twice a second.
+_FRESH = 0.2
 # So many are remembered, twice as many at most for a while.
 _KEPT = 10_000
 
 
 class RecentRevocations:
-    """The end of the log, read anew at most every tenth of a second, whoever asks. `clock` is monotonic.
+    """The end of the log, read anew at most every fifth of a second, whoever asks. `clock` is monotonic.
 
     `fetch` reads the log after a number, at most `page` of it.
     """

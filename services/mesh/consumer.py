@@ -40,7 +40,7 @@ _PULL_SECONDS = 30.0
 # What is under way or waits for its next try, at most.
 _MAX_PENDING = 1000
 # How often to look for what shall be replayed, and for ids that are too old, in seconds.
-_REPLAY_SECONDS = 2.0
+_REPLAY_SECONDS = 5.0
 _PURGE_SECONDS = 60.0
 _RETRY_SECONDS = 0.5
 # What is being handled when the process is told to stop may take this long to end.

@@ -13,7 +13,7 @@ from services.mesh.clock import Clock
 from services.mesh.errors import SampanError
 
 # Seconds between two questions, and after a failure. A revocation counts everywhere within 1 s.
-INTERVAL = 0.4
+INTERVAL = 0.5
 _RETRY = 0.2
 
 

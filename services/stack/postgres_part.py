@@ -36,6 +36,9 @@ work_mem = 8MB
 maintenance_work_mem = 64MB
 jit = off
 max_wal_size = 512MB
+# Wakes once a second, not five times, and may write as much in a second.
+bgwriter_delay = 1s
+bgwriter_lru_maxpages = 500
 wal_compression = on
 fsync = on
 synchronous_commit = on
