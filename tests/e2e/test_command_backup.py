@@ -3,10 +3,64 @@
 from __future__ import annotations
 
 import tarfile
+import uuid
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tests.support.clients import Clients
+import asyncpg
+
+from tests.support.clients import Clients, Person
+from tests.support.money import fund
 from tests.support.stack import Stack, free_port, start
+
+
+@dataclass
+class Paid:
+    """What somebody paid and wrote to somebody else."""
+
+    payer: Person
+    order: dict[str, Any]
+    answer: dict[str, Any]
+    wallet: str
+    dialog: str
+
+
+async def paid(stack: Stack, clients: Clients, payer: Person, payee: Person) -> Paid:
+    """A payment of 250 out of 1000, and a word with it."""
+    made = await clients.rest.call("POST", "/v1/wallets", {"currency": "THB"}, token=payer.token)
+    owner = await asyncpg.connect(stack.addresses.database("payment", owner=True))
+    await fund(owner, made.body["id"], 1000)
+    await owner.close()
+    order = {
+        "wallet_id": made.body["id"],
+        "recipient_id": payee.id,
+        "amount": "250",
+        "currency": "THB",
+        "request_id": str(uuid.uuid4()),
+    }
+    answer = await clients.rest.call("POST", "/v1/transactions/send", order, token=payer.token)
+    assert answer.code == 201, answer
+    dialog = await clients.rest.call("POST", "/v1/dialogs", {"participants": [payee.id]}, token=payer.token)
+    said = {"content": {"text": "for the batik"}}
+    path = f"/v1/dialogs/{dialog.body['id']}/messages"
+    assert (await clients.rest.call("POST", path, said, token=payer.token)).code == 201
+    return Paid(payer, order, answer.body, made.body["id"], dialog.body["id"])
+
+
+async def still_paid(stack: Stack, clients: Clients, before: Paid) -> None:
+    """The books hold, the payment stands and is not made again, what was said can be read."""
+    token = before.payer.token
+    reconciled = stack.command("payment", "reconcile")
+    assert reconciled.returncode == 0, reconciled.stdout
+    again = await clients.rest.call("POST", "/v1/transactions/send", before.order, token=token)
+    assert again.body == before.answer
+    wallet = await clients.rest.call("GET", f"/v1/wallets/{before.wallet}", token=token)
+    assert wallet.body["balance"] == "750"
+    other = before.order | {"request_id": str(uuid.uuid4())}
+    assert (await clients.rest.call("POST", "/v1/transactions/send", other, token=token)).code == 201
+    messages = await clients.rest.call("GET", f"/v1/dialogs/{before.dialog}/messages", token=token)
+    assert "for the batik" in [one["content"].get("text") for one in messages.body["messages"]]
 
 
 async def test_what_was_acknowledged_survives_a_wipe(private_home: Path, tmp_path: Path) -> None:
@@ -16,6 +70,7 @@ async def test_what_was_acknowledged_survives_a_wipe(private_home: Path, tmp_pat
         body = {"display_name": "Kept", "bank_account_number": "12345678"}
         made = await clients.rest.call("POST", "/v1/profile", body, token=people[0].token)
         assert made.code == 201
+        before = await paid(stack, clients, people[0], people[1])
     archive = tmp_path / "backup.tar"
     done = stack.command("backup", str(archive))
     assert done.returncode == 0, done.stderr
@@ -39,6 +94,7 @@ async def test_what_was_acknowledged_survives_a_wipe(private_home: Path, tmp_pat
             # A session of before goes on, and what only a key can read is read.
             profile = await clients.rest.call("GET", "/v1/profile", token=people[0].token)
             assert profile.body["bank_account_number"] == "12345678"
+            await still_paid(other, clients, before)
             refreshed = {"refresh_token": people[1].refresh_token}
             assert (await clients.rest.call("POST", "/v1/auth/token/refresh", refreshed)).code == 200
             # And the running role still may not do more than migrations gave it.
