@@ -110,7 +110,7 @@ async def test_a_consumer_that_is_removed_is_told_of(line: Line) -> None:
             info = await line.stream.consumer_info(STREAM, SERVICE)
             return int(info.num_waiting or 0)
 
-        await until(waits, 1, within=10)
+        await until(waits, 1, within=20)
         await line.stream.delete_consumer(STREAM, SERVICE)
         with pytest.raises(BUS_ERRORS):
             await asked
