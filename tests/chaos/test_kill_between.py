@@ -40,6 +40,7 @@ async def until_answered(clients: Clients, method: str, path: str, body: Any, **
         try:
             reply = await clients.rest.call(method, path, body, **more)
         except httpx.TransportError:
+            await asyncio.sleep(0.05)
             continue
         if reply.code not in {503, 504}:
             return reply

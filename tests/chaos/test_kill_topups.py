@@ -47,6 +47,7 @@ class Victim:
                 try:
                     reply = await self.clients.rest.call(method, path, body, token=self.person.token)
                 except httpx.TransportError:
+                    await asyncio.sleep(0.05)
                     continue
                 if reply.code not in {503, 504}:
                     return reply
@@ -231,6 +232,7 @@ async def test_what_the_operator_decides_is_done_once(victim: Victim, folder: Pa
     with armed(folder, f"payment.resolve_payment.{moment}", "kill"):
         assert await resolve() != "done"
     assert await parts.another(victim.stack, PROCESS, pid) != pid
+    await parts.well(victim.stack, within=60)
     async with asyncio.timeout(WITHIN):
         while "does not answer" in (again := await resolve()):
             pass

@@ -117,6 +117,7 @@ async def until_answered(clients: Clients, path: str, body: Any, token: str) -> 
         try:
             reply = await clients.rest.call("POST", path, body, token=token)
         except httpx.TransportError:
+            await asyncio.sleep(0.05)
             continue
         if reply.code not in {503, 504}:
             return reply
