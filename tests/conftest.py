@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mappin
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 import uvloop
 
@@ -33,6 +34,10 @@ RUN = "SAMPAN_TEST_RUN"
 
 def pytest_configure(config: pytest.Config) -> None:
     """The process that the run was started in makes the folder that all workers share."""
+    # No deadlines: a busy machine is no fault of what is tried.
+    hypothesis.settings.register_profile("short", max_examples=100, deadline=None)
+    hypothesis.settings.register_profile("long", max_examples=600, deadline=None)
+    hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
     if not hasattr(config, "workerinput"):
         os.environ[RUN] = tempfile.mkdtemp(prefix="sampan-test-")
         os.environ["GRPC_VERBOSITY"] = "ERROR"
@@ -63,7 +68,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of our own."""
     parser.addoption("--keep-homes", action="store_true", dest="keep_homes", help="leave the stack's files")
-    parser.addoption("--long", action="store_true", help="also what takes longer than a minute")
+    parser.addoption("--long", action="store_true", help="also what takes minutes")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -80,8 +85,11 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return {"uvloop": uvloop.new_event_loop}
 
 
-def shared_stack(name: str, extra: Mapping[str, str] | None = None) -> Stack:
-    """The run's stack of a name; the first who asks starts it, with more settings if it likes."""
+def shared_stack(name: str, extra: Mapping[str, str] | None = None, *, hasty: bool = False) -> Stack:
+    """The run's stack of a name; the first who asks starts it, with more settings if it likes.
+
+    A `hasty` one is for tests that kill no database.
+    """
     run = Path(os.environ[RUN])
     home = run / f"home-{name}"
     with (run / f"{name}.lock").open("w") as lock:
@@ -89,9 +97,25 @@ def shared_stack(name: str, extra: Mapping[str, str] | None = None) -> Stack:
         port = run / f"{home.name}.port"
         if port.exists():
             return Stack(home, int(port.read_text()))
+        prepare(home)
+        if hasty:
+            stacks.hasten(home)
         stack = stacks.start(home, extra)
         port.write_text(str(stack.port))
         return stack
+
+
+def prepare(home: Path) -> None:
+    """Makes a home as if a stack had been up in it before, from one that who asks first makes."""
+    run = Path(os.environ[RUN])
+    template = run / "template"
+    with (run / "template.lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.seek(0)
+        if not lock.read():
+            stacks.make_template(template)
+            lock.write("made")
+    stacks.copy_template(template, home)
 
 
 @contextmanager
@@ -102,13 +126,16 @@ def own_stack(name: str, extra: Mapping[str, str] | None = None) -> Iterator[Sta
         yield found
     finally:
         found.command("down")
-        (Path(os.environ[RUN]) / f"home-{name}.port").unlink(missing_ok=True)
+        run = Path(os.environ[RUN])
+        (run / f"home-{name}.port").unlink(missing_ok=True)
+        # With its logs, for who looks for what went wrong.
+        found.home.rename(run / f"ended-{name}-{found.port}")
 
 
 @pytest.fixture(scope="session")
 def stack() -> Stack:
     """The stack that all tests of a run share; tests leave it as they found it."""
-    return shared_stack("shared")
+    return shared_stack("shared", hasty=True)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import nats
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.js.client import JetStreamContext
 from structlog.typing import FilteringBoundLogger
 
@@ -62,9 +63,14 @@ class Bus:
         """Has what comes on a subject handed over, in every connection. To be said before `run`."""
         self._heard.append((subject, told))
 
-    async def say(self, subject: str, payload: bytes) -> None:
+    async def say(self, subject: str, payload: bytes, reply: str = "") -> None:
         """Says something to those who listen just now; nothing of it is kept. Raises BUS_ERRORS."""
-        await self._client.publish(subject, payload)
+        await self._client.publish(subject, payload, reply)
+
+    async def answers(self) -> tuple[str, Subscription]:
+        """A new place for answers, in this connection, and what comes below it. Raises BUS_ERRORS."""
+        place = self._client.new_inbox()
+        return place, await self._client.subscribe(f"{place}.*")
 
     async def flush(self) -> None:
         """Returns when the server has all that was said. Raises one of BUS_ERRORS."""

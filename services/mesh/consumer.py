@@ -14,10 +14,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-import nats.errors
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
-from nats.js.client import JetStreamContext
 from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.typing import FilteringBoundLogger
 
@@ -27,6 +25,7 @@ from services.mesh.database import Database
 from services.mesh.errors import DeadlineExceeded, SampanError, Unavailable
 from services.mesh.inbox import Received
 from services.mesh.metrics import Gauge
+from services.mesh.pulling import Pull, pulling
 from services.mesh.settings import MeshSettings
 from services.mesh.subjects import stream_of
 
@@ -35,8 +34,6 @@ Effect = Callable[[AsyncConnection], Awaitable[None]]
 # Learns what it needs, also of other services, outside of any transaction; returns the effect.
 Handler = Callable[[Received], Awaitable[Effect]]
 
-# One question to JetStream stands this long, in seconds: an idle consumer costs few messages in that time.
-_PULL_SECONDS = 30.0
 # What is under way or waits for its next try, at most.
 _MAX_PENDING = 1000
 # How often to look for what shall be replayed, and for ids that are too old, in seconds.
@@ -145,19 +142,23 @@ class Consumer:
 
     async def _consume(self, epoch: int) -> None:
         """Handles what comes, as long as the connection is the same."""
-        jetstream = self._bus.jetstream
-        await jetstream.add_consumer(self._stream, self._config())
-        pulled = await jetstream.pull_subscribe_bind(self._service, self._stream)
+        await self._bus.jetstream.add_consumer(self._stream, self._config())
         lost = asyncio.ensure_future(self._bus.another(epoch))
+        asking = pulling(
+            self._bus,
+            self._stream,
+            self._service,
+            most=self._at_once,
+            seconds=self._mesh.event_pull_seconds,
+        )
         try:
-            while not lost.done():
-                messages = await self._next(pulled, lost)
-                if messages:
-                    await self._to_the_end(self._handle_all(messages))
+            async with asking as pull:
+                while not lost.done():
+                    messages = await self._next(pull, lost)
+                    if messages:
+                        await self._to_the_end(self._handle_all(messages))
         finally:
             lost.cancel()
-            if self._bus.is_connected:
-                await pulled.unsubscribe()
 
     def _config(self) -> ConsumerConfig:
         return ConsumerConfig(
@@ -170,24 +171,15 @@ class Consumer:
             filter_subjects=sorted(self._handlers),
         )
 
-    async def _next(self, pulled: JetStreamContext.PullSubscription, lost: asyncio.Future[None]) -> list[Msg]:
+    async def _next(self, pull: Pull, lost: asyncio.Future[None]) -> list[Msg]:
         """The next events; none when there is none for a while or the connection is another one."""
-        begun = asyncio.get_running_loop().time()
-        asked = asyncio.ensure_future(pulled.fetch(self._at_once, timeout=_PULL_SECONDS))
+        asked = asyncio.ensure_future(pull.next())
         try:
             await asyncio.wait((asked, lost), return_when=asyncio.FIRST_COMPLETED)
-            if not asked.done():
-                return []
-            found: list[Msg] = asked.result()
-        except nats.errors.TimeoutError:
-            # Too soon: the consumer was removed, and nobody says so but in this way.
-            if asyncio.get_running_loop().time() - begun < _PULL_SECONDS / 2:
-                raise
-            return []
+            return asked.result() if asked.done() else []
         finally:
             asked.cancel()
             await asyncio.gather(asked, return_exceptions=True)
-        return found
 
     async def _to_the_end(self, work: Awaitable[None]) -> None:
         """Lets work end, for a little, when this is cancelled meanwhile."""

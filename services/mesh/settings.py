@@ -57,6 +57,8 @@ class MeshSettings(BaseSettings):
     # An event of whose consumer nothing was heard for this long is delivered again. Who works on one says so
     # three times as often.
     event_ack_seconds: float = Field(default=3.0, ge=1, le=300)
+    # One question of a consumer stands this long: an idle one costs few messages in that time.
+    event_pull_seconds: float = Field(default=30.0, ge=1, le=300)
     # A handler may take this long to learn what an event means; then it has failed.
     event_handle_seconds: float = Field(default=8.0, gt=0, le=300)
     # Events that a consumer which takes several together takes at once, at most.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.conftest import RUN, own_stack
 from tests.support.clients import Clients, Person
 from tests.support.doors import Reply
 from tests.support.faults import armed
@@ -23,21 +21,6 @@ from tests.support.waiting import until
 # Seconds in which all is as it should be again.
 WITHIN = 30
 PATH = "/v1/payment/transactions"
-
-
-@pytest.fixture(scope="module")
-def folder() -> Path:
-    """Where fault points of the stack's processes are armed."""
-    found = Path(os.environ[RUN]) / "faults-of-bills"
-    found.mkdir(exist_ok=True)
-    return found
-
-
-@pytest.fixture(scope="module")
-def victim(folder: Path) -> Iterator[Stack]:
-    """A stack of these tests' own, in which faults can be armed."""
-    with own_stack("bills", {"SAMPAN_RATE_LIMIT_SCALE": "1000", "SAMPAN_FAULTS": str(folder)}) as found:
-        yield found
 
 
 @pytest.fixture
@@ -153,7 +136,14 @@ async def test_bills_whose_payment_is_killed_are_paid_once(
 
 
 @pytest.mark.parametrize(
-    "point", ["outbox.before_commit", "relay.after_publish", "consumer.after_effect", "consumer.after_commit"]
+    "point",
+    [
+        # These two are fired on the way of other events, too.
+        pytest.param("outbox.before_commit", marks=pytest.mark.long),
+        pytest.param("relay.after_publish", marks=pytest.mark.long),
+        "consumer.after_effect",
+        "consumer.after_commit",
+    ],
 )
 async def test_a_kill_between_a_bill_and_its_figures_counts_it_once(
     victim: Stack, people: Clients, payment: asyncpg.Connection, folder: Path, point: str

@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
@@ -16,7 +16,6 @@ import grpc
 import httpx
 import pytest
 
-from tests.conftest import RUN, own_stack
 from tests.support import faults
 from tests.support.clients import Clients, Person
 from tests.support.mailbox import Mailbox
@@ -26,21 +25,6 @@ from tests.support.waiting import until
 
 # Seconds in which a notice must be there after whatever happened has passed.
 WITHIN = 30
-
-
-@pytest.fixture(scope="module")
-def folder() -> Path:
-    """Where fault points of the stack's processes are armed."""
-    found = Path(os.environ[RUN]) / "faults-of-events"
-    found.mkdir(exist_ok=True)
-    return found
-
-
-@pytest.fixture(scope="module")
-def victim(folder: Path) -> Iterator[Stack]:
-    """A stack of these tests' own, in which faults can be armed."""
-    with own_stack("events", {"SAMPAN_RATE_LIMIT_SCALE": "1000", "SAMPAN_FAULTS": str(folder)}) as found:
-        yield found
 
 
 @pytest.fixture

@@ -227,6 +227,7 @@ async def test_streams_survive_that_a_part_is_killed(pair: Stack, scene: Scene, 
     await scene.check()
 
 
+@pytest.mark.long
 async def test_streams_survive_parts_killed_at_random(pair: Stack, scene: Scene) -> None:
     chance = random.Random(7)
     for _ in range(4):

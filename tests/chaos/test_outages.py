@@ -78,7 +78,7 @@ async def limits_shared(stack: Stack) -> None:
             except RedisError:
                 return 0
 
-        await until(bucket, 1, within=10)
+        await until(bucket, 1, within=20)
 
 
 @pytest.mark.parametrize("how", ["hanging", "dead"])
@@ -124,4 +124,4 @@ async def test_without_the_database_calls_are_refused_in_time_and_work_again_aft
         async def me() -> int:
             return (await ask("GET", "/v1/me"))[1].code
 
-        await until(me, 200, within=10)
+        await until(me, 200, within=20)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.conftest import RUN, own_stack
 from tests.support import parts
 from tests.support.clients import Clients, Person
 from tests.support.doors import Reply
@@ -26,32 +24,15 @@ PROCESS = "money"
 WITHIN = 20
 
 
-@pytest.fixture(scope="module")
-def folder() -> Path:
-    """Where faults of the module's stack are armed."""
-    found = Path(os.environ[RUN]) / "payment-faults"
-    found.mkdir(exist_ok=True)
-    return found
-
-
-@pytest.fixture(scope="module")
-def faulty(folder: Path) -> Iterator[Stack]:
-    """A stack whose services have fault points."""
-    extra = {"SAMPAN_RATE_LIMIT_SCALE": "1000", "SAMPAN_FAULTS": str(folder)}
-    with own_stack("payment-faulty", extra) as found:
+@pytest.fixture
+async def people(victim: Stack) -> AsyncIterator[Clients]:
+    async with Clients.of(victim) as found:
         yield found
 
 
 @pytest.fixture
-async def people(faulty: Stack) -> AsyncIterator[Clients]:
-    await parts.well(faulty, within=30)
-    async with Clients.of(faulty) as found:
-        yield found
-
-
-@pytest.fixture
-async def owner(faulty: Stack) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(faulty.addresses.database("payment", owner=True))
+async def owner(victim: Stack) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(victim.addresses.database("payment", owner=True))
     yield connection
     assert await lies(connection) == []
     await connection.close()
@@ -136,6 +117,7 @@ async def until_answered(clients: Clients, path: str, body: Any, token: str) -> 
         try:
             reply = await clients.rest.call("POST", path, body, token=token)
         except httpx.TransportError:
+            await asyncio.sleep(0.05)
             continue
         if reply.code not in {503, 504}:
             return reply
@@ -146,13 +128,13 @@ async def until_answered(clients: Clients, path: str, body: Any, token: str) -> 
 @pytest.mark.parametrize("moment", ["before_commit", "after_commit"])
 @pytest.mark.parametrize("step", STEPS)
 async def test_a_kill_leaves_one_effect(
-    faulty: Stack, folder: Path, people: Clients, owner: asyncpg.Connection, step: str, moment: str
+    victim: Stack, folder: Path, people: Clients, owner: asyncpg.Connection, step: str, moment: str
 ) -> None:
     prepare, wanted = STEPS[step]
     given = await two(people, owner)
     path, body, person = await prepare(given)
     body = {**body, "request_id": str(uuid.uuid4())}
-    pid = parts.pid_of(faulty, PROCESS)
+    pid = parts.pid_of(victim, PROCESS)
     with armed(folder, f"payment.{step}.{moment}", "kill"):
         lost = await people.rest.call("POST", path, body, token=person.token)
         assert lost.code == 503, lost
@@ -160,6 +142,6 @@ async def test_a_kill_leaves_one_effect(
     assert done.code in {200, 201}, done
     again = await people.rest.call("POST", path, body, token=person.token)
     assert (again.code, again.body) == (done.code, done.body)
-    assert await parts.another(faulty, PROCESS, pid) != pid
+    assert await parts.another(victim, PROCESS, pid) != pid
     row = await owner.fetchrow("SELECT balance, held FROM accounts WHERE id = $1", uuid.UUID(given.wallet))
     assert tuple(row or ()) == wanted

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.conftest import RUN, own_stack
 from tests.support import parts
 from tests.support.clients import Clients, Person
 from tests.support.doors import Reply
@@ -23,21 +21,6 @@ from tests.support.waiting import until
 
 # Seconds in which all is as it should be again.
 WITHIN = 30
-
-
-@pytest.fixture(scope="module")
-def folder() -> Path:
-    """Where fault points of the stack's processes are armed."""
-    found = Path(os.environ[RUN]) / "faults-of-payments"
-    found.mkdir(exist_ok=True)
-    return found
-
-
-@pytest.fixture(scope="module")
-def victim(folder: Path) -> Iterator[Stack]:
-    """A stack of these tests' own, in which faults can be armed."""
-    with own_stack("paying", {"SAMPAN_RATE_LIMIT_SCALE": "1000", "SAMPAN_FAULTS": str(folder)}) as found:
-        yield found
 
 
 @pytest.fixture
@@ -129,12 +112,12 @@ async def settled(victim: Stack, owner: asyncpg.Connection) -> None:
 @pytest.mark.parametrize(
     "point",
     [
-        "relay.after_publish",
+        pytest.param("relay.after_publish", marks=pytest.mark.long),
         "messaging.post_notice.before_commit",
         "messaging.post_notice.after_commit",
         "messaging.send.before_commit",
         "messaging.send.after_commit",
-        "consumer.after_effect",
+        pytest.param("consumer.after_effect", marks=pytest.mark.long),
         "consumer.after_commit",
     ],
 )
@@ -156,7 +139,9 @@ async def test_a_kill_on_the_way_leaves_one_message(
     assert await other.payments() == both
 
 
-@pytest.mark.parametrize("point", ["messaging.send.after_commit", "consumer.after_effect"])
+@pytest.mark.parametrize(
+    "point", [pytest.param("messaging.send.after_commit", marks=pytest.mark.long), "consumer.after_effect"]
+)
 async def test_what_is_paid_while_messaging_is_away_is_told_after_also_when_that_is_killed(
     victim: Stack, people: Clients, owner: asyncpg.Connection, folder: Path, point: str
 ) -> None:

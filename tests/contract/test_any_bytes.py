@@ -119,8 +119,8 @@ async def channels(
 
 @pytest.mark.parametrize(("service", "method"), ALL)
 @settings(
-    max_examples=150,
-    deadline=None,
+    # Each is a call with all that belongs to it.
+    max_examples=settings().max_examples // 4,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data())

@@ -204,7 +204,7 @@ async def test_n1_somebody_elses_figures_are_for_admins(
     async def signed_in() -> int:
         return (await clients.rest.call("POST", "/v1/auth/login", body)).code
 
-    await until(signed_in, 200, within=5)
+    await until(signed_in, 200, within=20)
     token = (await clients.rest.call("POST", "/v1/auth/login", body)).body["access_token"]
     shown = await clients.rest.call("GET", path, token=token)
     assert (shown.code, shown.body["user_id"], shown.body["total_amount"]) == (200, debtor.id, "0")
@@ -212,7 +212,7 @@ async def test_n1_somebody_elses_figures_are_for_admins(
 
 async def test_the_operator_has_figures_made_anew(stack: Stack, debtor: Debtor) -> None:
     await debtor("POST", "/v1/payment/transactions", {"amount": "11"})
-    await until(debtor.figures, (1, "11", 0, 1), within=10)
+    await until(debtor.figures, (1, "11", 0, 1), within=20)
     owner = await asyncpg.connect(stack.addresses.database("analytics", owner=True))
     try:
         wrong = "UPDATE user_stats SET amount = 5, paid = 9 WHERE user_id = $1"

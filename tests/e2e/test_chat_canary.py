@@ -19,6 +19,7 @@ from nats.aio.msg import Msg
 from sampan.messaging.v1 import frame_pb2
 from sampan.messaging.v1 import messaging_service_pb2 as pb
 from services.stack.pki import OPERATOR
+from tests.conftest import prepare
 from tests.e2e.test_canary import disguises, everything
 from tests.support import collector as collectors
 from tests.support import stack as stacks
@@ -65,6 +66,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         "SAMPAN_LOG_SAMPLE": "1",
         "SAMPAN_FAULTS": str(folder),
     }
+    prepare(home)
     async with collectors.collecting(port) as (collector, _):
         stack = await asyncio.to_thread(stacks.start, home, extra)
         try:

@@ -42,17 +42,31 @@ class Command:
     async def until(self, words: str) -> None:
         """Reads until it has said this."""
         assert self.process.stdout is not None
-        async with asyncio.timeout(PATIENCE):
-            while words not in self.said:
-                line = await self.process.stdout.readline()
-                assert line, f"it ended without {words!r}: {self.said}"
-                self.said += line.decode()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while words not in self.said:
+                    line = await self.process.stdout.readline()
+                    assert line, f"it ended without {words!r}: {self.said}"
+                    self.said += line.decode()
+        except TimeoutError:
+            raise AssertionError(f"it has not said {words!r}, but: {self.said}") from None
 
     async def left(self) -> int:
         """Ends its input and waits."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        return await asyncio.wait_for(self.process.wait(), PATIENCE)
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """Reads to the end and waits; fails with what it has said when it stays."""
+        assert self.process.stdout is not None
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while line := await self.process.stdout.readline():
+                    self.said += line.decode()
+                return await self.process.wait()
+        except TimeoutError:
+            raise AssertionError(f"it stays, and has said: {self.said}") from None
 
 
 @pytest.fixture
@@ -153,7 +167,7 @@ async def test_it_stays_until_something_was_said_and_goes_at_ctrl_c(server: Chat
     assert await malee.left() == 0
     await siti.until("come by.")
     siti.process.send_signal(signal.SIGINT)
-    assert await asyncio.wait_for(siti.process.wait(), PATIENCE) == 0
+    assert await siti.ended() == 0
 
 
 async def test_changes_of_messages_and_typing_are_shown(server: ChatServer, home: Path) -> None:
@@ -171,7 +185,7 @@ async def test_changes_of_messages_and_typing_are_shown(server: ChatServer, home
     await malee.type("/help")
     await malee.until("* /edit TEXT")
     await malee.type("/quit")
-    assert await asyncio.wait_for(malee.process.wait(), PATIENCE) == 0
+    assert await malee.ended() == 0
 
 
 async def test_who_cannot_come_in_is_told_why(server: ChatServer, home: Path) -> None:
@@ -201,9 +215,12 @@ async def test_a_terminal_keeps_what_is_being_typed(server: ChatServer, home: Pa
 
     async def until(words: str) -> None:
         nonlocal shown
-        async with asyncio.timeout(PATIENCE):
-            while words.encode() not in shown:
-                shown += await asyncio.to_thread(os.read, ours, 65_536)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while words.encode() not in shown:
+                    shown += await asyncio.to_thread(os.read, ours, 65_536)
+        except TimeoutError:
+            raise AssertionError(f"it has not shown {words!r}, but: {shown!r}") from None
 
     await until("* connected")
     (dialog,) = server.dialogs

@@ -9,50 +9,32 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from services.stack.topology import PROCESSES, SERVICES
+from tests.conftest import own_stack, prepare
 from tests.support.stack import ROOT, Stack, free_port, start
 
 
 @pytest.fixture
 def own(private_home: Path) -> Stack:
     """A stack of one test."""
+    prepare(private_home)
     return start(private_home)
+
+
+@pytest.fixture(scope="module")
+def second() -> Iterator[Stack]:
+    """Another stack than that of all tests."""
+    with own_stack("second") as found:
+        yield found
 
 
 def not_started(home: Path) -> Stack:
     return Stack(home, free_port())
-
-
-COMMANDS = [
-    (),
-    ("up",),
-    ("down",),
-    ("status",),
-    ("health",),
-    ("logs",),
-    ("reset",),
-    ("serve",),
-    ("migrate",),
-    ("migrate", "up"),
-    ("migrate", "down"),
-    ("migrate", "status"),
-    ("db",),
-    ("db", "url"),
-    ("db", "shell"),
-]
-
-
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_has_help(stack: Stack, command: tuple[str, ...]) -> None:
-    done = stack.command(*command, "--help")
-    assert done.returncode == 0
-    assert "Usage: sampan" in done.stdout
-    if len(command) == 2 or command in [("up",), ("logs",), ("health",)]:
-        assert "Examples:" in done.stdout
 
 
 def test_status_and_health_of_a_stack_that_is_up(stack: Stack) -> None:
@@ -192,8 +174,9 @@ def test_in_the_foreground_it_runs_until_ctrl_c(private_home: Path) -> None:
     assert stack.command("status").returncode == 1
 
 
-def test_nothing_holds_the_caller_s_output(own: Stack) -> None:
-    own.command("down")
+def test_nothing_holds_the_caller_s_output(private_home: Path) -> None:
+    prepare(private_home)
+    own = not_started(private_home)
     # With a pipe to cat, this ends only if nobody else keeps the pipe open.
     done = subprocess.run(
         ["bash", "-c", f"{sys.executable} -m services.stack.cli up --detach 2>&1 | cat"],
@@ -207,26 +190,16 @@ def test_nothing_holds_the_caller_s_output(own: Stack) -> None:
     assert done.stdout.splitlines()[-1] == f"ready {own.url}"
 
 
-def test_what_a_killed_supervisor_leaves_is_cleared_and_it_starts_again(own: Stack) -> None:
-    supervisor = own.state.supervisor
-    assert supervisor is not None
-    parts = [part.pid for part in own.state.parts.values()]
-    os.kill(supervisor.pid, signal.SIGKILL)
-    done = own.command("up", "--detach")
-    assert done.returncode == 0, done.stderr
-    assert not set(parts) & {part.pid for part in own.state.parts.values()}
-
-
-def test_two_stacks_run_side_by_side(stack: Stack, own: Stack) -> None:
+def test_two_stacks_run_side_by_side(stack: Stack, second: Stack) -> None:
     assert stack.command("health").returncode == 0
-    assert own.command("health").returncode == 0
-    assert not set(stack.state.ports.values()) & set(own.state.ports.values())
+    assert second.command("health").returncode == 0
+    assert not set(stack.state.ports.values()) & set(second.state.ports.values())
 
 
-def test_services_can_be_served_by_hand(own: Stack) -> None:
+def test_services_can_be_served_by_hand(second: Stack) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "services.stack.cli", "serve", "identity"],
-        env=own.environment(),
+        env=second.environment(),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -242,4 +215,14 @@ def test_services_can_be_served_by_hand(own: Stack) -> None:
     assert "server.started" in said
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=20) == 0
-    assert own.command("serve", "nothing").returncode == 2
+    assert second.command("serve", "nothing").returncode == 2
+
+
+def test_what_a_killed_supervisor_leaves_is_cleared_and_it_starts_again(second: Stack) -> None:
+    supervisor = second.state.supervisor
+    assert supervisor is not None
+    parts = [part.pid for part in second.state.parts.values()]
+    os.kill(supervisor.pid, signal.SIGKILL)
+    done = second.command("up", "--detach")
+    assert done.returncode == 0, done.stderr
+    assert not set(parts) & {part.pid for part in second.state.parts.values()}

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import pytest
+from typer.testing import CliRunner
 
-from tests.support.stack import Stack
+from services.stack.cli import app
 
 COMMANDS = (
+    "",
+    "up",
+    "down",
+    "status",
+    "health",
+    "logs",
+    "reset",
+    "serve",
+    "migrate",
+    "migrate up",
+    "migrate down",
+    "migrate status",
+    "db",
+    "db url",
+    "db shell",
     "analytics rebuild",
     "backup",
     "chat",
@@ -32,9 +48,13 @@ COMMANDS = (
 )
 
 
+# They have subcommands, or need nothing more than their name.
+WITHOUT_EXAMPLES = {"", "down", "status", "reset", "serve", "migrate", "db", "infra"}
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_and_examples(stack: Stack, command: str) -> None:
-    done = stack.command(*command.split(), "--help")
-    assert done.returncode == 0
+def test_every_command_has_help_and_examples(command: str) -> None:
+    done = CliRunner().invoke(app, [*command.split(), "--help"], prog_name="sampan")
+    assert done.exit_code == 0
     assert "Usage: sampan" in done.stdout
-    assert "Examples:" in done.stdout or command == "infra"
+    assert "Examples:" in done.stdout or command in WITHOUT_EXAMPLES

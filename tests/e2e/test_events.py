@@ -57,7 +57,7 @@ async def test_a_parked_event_is_listed_and_tried_again(stack: Stack) -> None:
         async def parked() -> bool:
             return str(event_id) in stack.command("events", "parked", "notification").stdout
 
-        await until(parked, wanted=False, within=15)
+        await until(parked, wanted=False, within=20)
         assert await owner.fetchval("SELECT count(*) FROM inbox WHERE event_id = $1", event_id) == 1
     finally:
         await owner.close()

@@ -64,7 +64,7 @@ async def gets_in(edge: Edge, token: str) -> bool:
     """Whether there is room for a stream."""
     line = GrpcLine(edge, token).open()
     try:
-        await until(lambda: _decided(line), True, within=10)
+        await until(lambda: _decided(line), True, within=20)
         return line.is_live
     finally:
         await line.close()

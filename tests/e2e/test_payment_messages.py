@@ -22,7 +22,7 @@ from tests.support.money import fund
 from tests.support.stack import ROOT
 from tests.support.waiting import until
 
-WITHIN = 10
+WITHIN = 20
 
 
 async def wallet(edge: Edge, person: Talker, currency: str = "THB", amount: int = 0) -> str:

@@ -19,6 +19,7 @@ import yaml
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.conftest import prepare
 from tests.support import collector as collectors
 from tests.support import stack as stacks
 from tests.support.clients import Clients
@@ -47,6 +48,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
     port = free_port()
     home = tmp_path_factory.mktemp("telemetry") / "home"
     extra = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", "SAMPAN_EDGE_TRACE_PERCENT": "100"}
+    prepare(home)
     async with collectors.collecting(port) as (collector, _):
         stack = await asyncio.to_thread(stacks.start, home, extra)
         try:
@@ -283,6 +285,7 @@ async def test_calls_go_on_while_the_collector_is_away_and_lost_spans_are_counte
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}",
         "SAMPAN_EDGE_TRACE_PERCENT": "100",
     }
+    prepare(home)
     stack = await asyncio.to_thread(stacks.start, home, extra)
     try:
         async with Clients.of(stack) as alone:

@@ -212,7 +212,7 @@ async def test_w2_deleting_a_workspace_closes_its_channels(clients: Clients) -> 
     async def left() -> list[int]:
         return [(await refused(clients, one, "GET", f"/v1/dialogs/{dialog}"))[0] for dialog in dialogs]
 
-    await until(left, [404, 404, 404], within=10)
+    await until(left, [404, 404, 404], within=20)
 
 
 async def test_w2_messages_in_a_channel_are_those_of_any_dialog(clients: Clients) -> None:

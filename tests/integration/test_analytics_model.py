@@ -126,8 +126,7 @@ async def pools(analytics_database: Clone) -> AsyncIterator[tuple[Database, Data
 
 
 @settings(
-    max_examples=60,
-    deadline=None,
+    max_examples=settings().max_examples // 4,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(actions=ACTIONS)

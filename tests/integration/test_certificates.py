@@ -42,7 +42,7 @@ async def test_a_server_shows_a_renewed_certificate_to_new_connections(own: Pki)
             renew(own, "probe")
             second = serial_on_disk(own, "probe")
             assert second != first
-            await until(partial(serial_served, address, "web", own), second, within=10)
+            await until(partial(serial_served, address, "web", own), second, within=20)
             await stub.EchoOnce(HELLO)
 
 
@@ -63,7 +63,7 @@ async def test_a_channel_goes_on_under_a_renewed_certificate(own: Pki) -> None:
             except Unavailable:
                 return ""
 
-        await until(answered, "web", within=10)
+        await until(answered, "web", within=20)
 
 
 def test_a_half_written_pair_is_not_taken(own: Pki) -> None:

@@ -120,7 +120,7 @@ async def test_a_stream_may_give_bytes_and_is_closed_when_its_client_goes(pki: P
         async def over() -> int:
             return servicer.over
 
-        await until(over, 1, within=5)
+        await until(over, 1, within=20)
 
 
 async def test_a_token_is_needed_for_each_arity(client: Client) -> None:

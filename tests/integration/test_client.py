@@ -58,7 +58,7 @@ class Device:
         async def count() -> bool:
             return sum(isinstance(one, Live) for one in self.told) >= times
 
-        await until(count, True, within=5)
+        await until(count, True, within=20)
 
     async def until_told(self, texts: list[str]) -> None:
         """Waits for messages."""
@@ -66,7 +66,7 @@ class Device:
         async def found() -> list[str]:
             return self.texts()
 
-        await until(found, texts, within=10)
+        await until(found, texts, within=20)
 
 
 @asynccontextmanager
@@ -126,7 +126,7 @@ async def test_two_devices_talk_live(server: ChatServer) -> None:
         async def receipts() -> list[int]:
             return [one.read_seq for one in malee.told if isinstance(one, Receipt)]
 
-        await until(receipts, [2], within=5)
+        await until(receipts, [2], within=20)
         assert server.unary_sends == 0
 
 
@@ -185,7 +185,7 @@ async def test_a_session_that_is_over_ends_updates(server: ChatServer) -> None:
         async def failures() -> list[type]:
             return [type(one) for one in malee.failed]
 
-        await until(failures, [SignedOut], within=5)
+        await until(failures, [SignedOut], within=20)
 
 
 async def test_a_refusal_for_good_ends_updates(server: ChatServer) -> None:
@@ -196,7 +196,7 @@ async def test_a_refusal_for_good_ends_updates(server: ChatServer) -> None:
         async def failures() -> list[str]:
             return [f"{type(one).__name__} {one}" for one in malee.failed]
 
-        await until(failures, [f"{StreamRefused.__name__} TOO_MANY_STREAMS: told to"], within=5)
+        await until(failures, [f"{StreamRefused.__name__} TOO_MANY_STREAMS: told to"], within=20)
 
 
 async def test_a_position_that_is_refused_is_given_up_visibly(server: ChatServer) -> None:
@@ -300,11 +300,11 @@ async def test_positions_are_acknowledged_by_number_and_by_time(server: ChatServ
         for number in range(4):
             server.say(dialog, siti, str(number))
         await malee.until_told(["0", "1", "2", "3"])
-        await until(lambda: done(acknowledged), True, within=5)
+        await until(lambda: done(acknowledged), True, within=20)
     server.acknowledged.clear()
     async with device(server, "malee", ack_events=1000, ack_seconds=0.02) as malee:
         server.say(dialog, siti, "by time")
-        await until(lambda: done(acknowledged), True, within=5)
+        await until(lambda: done(acknowledged), True, within=20)
 
 
 async def done(ask: object) -> bool:
@@ -323,7 +323,7 @@ async def test_a_gap_or_a_repeat_is_an_error(server: ChatServer, seq: int, expec
         async def failures() -> list[str]:
             return [str(one) for one in malee.failed]
 
-        await until(failures, [str(OrderBroken(dialog, expected, seq))], within=5)
+        await until(failures, [str(OrderBroken(dialog, expected, seq))], within=20)
 
 
 async def test_events_that_are_missing_before_live_are_an_error(server: ChatServer) -> None:
@@ -336,7 +336,7 @@ async def test_events_that_are_missing_before_live_are_an_error(server: ChatServ
         async def failures() -> list[str]:
             return [str(one) for one in malee.failed]
 
-        await until(failures, [str(OrderBroken(dialog, 2, 5))], within=5)
+        await until(failures, [str(OrderBroken(dialog, 2, 5))], within=20)
 
 
 async def test_silence_counts_as_a_lost_connection(server: ChatServer) -> None:

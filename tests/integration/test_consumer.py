@@ -158,10 +158,10 @@ async def setting(
 async def test_events_have_their_effects_in_order(setting: Setting) -> None:
     ids = await setting.publish(*(uuid.uuid4() for _ in range(50)))
     async with setting.consuming():
-        await until(setting.effects, ids, within=15)
-        await until(setting.waiting, 0, within=5)
+        await until(setting.effects, ids, within=20)
+        await until(setting.waiting, 0, within=20)
         more = await setting.publish(uuid.uuid4())
-        await until(setting.effects, ids + more, within=15)
+        await until(setting.effects, ids + more, within=20)
     assert setting.handling.tried == ids + more
 
 
@@ -177,7 +177,7 @@ async def test_a_failure_around_the_commit_leaves_one_effect(
             async def have_effects() -> bool:
                 return sorted(await setting.effects()) == sorted(ids) and await setting.waiting() == 0
 
-            await until(have_effects, True, within=15)
+            await until(have_effects, True, within=20)
     assert sorted(await setting.effects()) == sorted(ids)
     assert await setting.parked() == []
 
@@ -189,9 +189,9 @@ async def test_a_consumer_that_stops_before_it_acknowledges_leaves_one_effect(
     with faults.here(tmp_path), faults.armed(tmp_path, "consumer.after_commit", "hang"):
         async with setting.consuming():
             ids = await setting.publish(uuid.uuid4())
-            await until(setting.effects, ids, within=15)
+            await until(setting.effects, ids, within=20)
     async with setting.consuming():
-        await until(setting.waiting, 0, within=15)
+        await until(setting.waiting, 0, within=20)
     assert await setting.effects() == ids
     assert setting.handling.tried == ids
 
@@ -210,8 +210,8 @@ async def test_an_event_that_is_worked_on_for_long_is_not_delivered_again(settin
         # Twice as long as an event stays with a consumer that says nothing.
         await until(told, wanted=True, within=20)
         setting.handling.go_on.set()
-        await until(setting.effects, [slow], within=15)
-        await until(setting.waiting, 0, within=15)
+        await until(setting.effects, [slow], within=20)
+        await until(setting.waiting, 0, within=20)
     assert setting.handling.tried == [slow]
 
 
@@ -224,11 +224,11 @@ async def test_an_event_in_the_hand_of_a_consumer_that_died_comes_again_soon(set
         async def tried() -> list[uuid.UUID]:
             return setting.handling.tried
 
-        await until(tried, [held], within=15)
+        await until(tried, [held], within=20)
     setting.handling.go_on.set()
     async with setting.consuming():
-        await until(setting.effects, [held], within=15)
-        await until(setting.waiting, 0, within=15)
+        await until(setting.effects, [held], within=20)
+        await until(setting.waiting, 0, within=20)
     assert setting.handling.tried == [held, held]
 
 
@@ -238,9 +238,9 @@ async def test_what_always_fails_is_parked_and_others_pass_it_by(setting: Settin
     async with setting.consuming():
         (bad,) = await setting.publish(poison)
         good = await setting.publish(*(uuid.uuid4() for _ in range(5)))
-        await until(setting.effects, good, within=15)
-        await until(setting.parked, [(bad, "LookupError", 3)], within=15)
-        await until(setting.waiting, 0, within=5)
+        await until(setting.effects, good, within=20)
+        await until(setting.parked, [(bad, "LookupError", 3)], within=20)
+        await until(setting.waiting, 0, within=20)
         assert setting.handling.tried.count(bad) == 3
         # Replayed too early, it stays where it is; replayed when mended, it has its effect.
         for mended in (False, True):
@@ -253,9 +253,9 @@ async def test_what_always_fails_is_parked_and_others_pass_it_by(setting: Settin
             async def tried() -> int:
                 return setting.handling.tried.count(bad)
 
-            await until(tried, tries, within=15)
-        await until(setting.effects, [*good, bad], within=15)
-        await until(setting.parked, [], within=5)
+            await until(tried, tries, within=20)
+        await until(setting.effects, [*good, bad], within=20)
+        await until(setting.parked, [], within=20)
 
 
 @BOTH
@@ -267,10 +267,10 @@ async def test_while_something_is_away_no_try_counts(setting: Setting) -> None:
         async def tried_often() -> bool:
             return setting.handling.tried.count(one) > 2 * QUICK.event_tries
 
-        await until(tried_often, True, within=15)
+        await until(tried_often, True, within=20)
         assert await setting.parked() == []
         setting.handling.away = False
-        await until(setting.effects, [one], within=15)
+        await until(setting.effects, [one], within=20)
 
 
 @BOTH
@@ -279,14 +279,14 @@ async def test_a_store_that_was_lost_is_filled_again_and_nothing_has_its_effect_
 ) -> None:
     async with setting.consuming():
         ids = await setting.publish(*(uuid.uuid4() for _ in range(20)))
-        await until(setting.effects, ids, within=15)
+        await until(setting.effects, ids, within=20)
         await setting.server.kill()
         setting.server.lose_store()
         more = await setting.publish(uuid.uuid4())
         await setting.server.start()
         await until(setting.effects, ids + more, within=30)
         # All came again, and are acknowledged.
-        await until(setting.waiting, 0, within=15)
+        await until(setting.waiting, 0, within=20)
     assert await setting.effects() == ids + more
 
 
@@ -294,11 +294,11 @@ async def test_a_store_that_was_lost_is_filled_again_and_nothing_has_its_effect_
 async def test_an_event_that_is_none_of_ours_is_left_out(setting: Setting) -> None:
     async with setting.server.client("identity") as client, setting.consuming():
         before = await setting.publish(uuid.uuid4())
-        await until(setting.effects, before, within=15)
+        await until(setting.effects, before, within=20)
         await client.jetstream().publish(SUBJECT, b"without headers")
         after = await setting.publish(uuid.uuid4())
-        await until(setting.effects, before + after, within=15)
-        await until(setting.waiting, 0, within=5)
+        await until(setting.effects, before + after, within=20)
+        await until(setting.waiting, 0, within=20)
 
 
 @pytest.mark.parametrize("setting", [True], indirect=True)
@@ -313,16 +313,16 @@ async def test_what_always_fails_is_parked_and_what_came_with_it_is_not(setting:
         async def have_effects() -> bool:
             return sorted(await setting.effects()) == sorted(good)
 
-        await until(have_effects, True, within=15)
-        await until(setting.parked, [(bad, "LookupError", QUICK.event_tries)], within=15)
-        await until(setting.waiting, 0, within=5)
+        await until(have_effects, True, within=20)
+        await until(setting.parked, [(bad, "LookupError", QUICK.event_tries)], within=20)
+        await until(setting.waiting, 0, within=20)
     assert sorted(await setting.effects()) == sorted(good)
 
 
 @pytest.mark.parametrize("setting", [True], indirect=True)
 async def test_events_that_wait_have_their_effects_together_and_each_once(setting: Setting) -> None:
     ids = await setting.publish(*(uuid.uuid4() for _ in range(200)))
-    await until(setting.published, 200, within=15)
+    await until(setting.published, 200, within=20)
     # The same once more, under the same ids, among others that are new.
     async with setting.server.client("identity") as client:
         for one in ids[:50]:
@@ -330,8 +330,8 @@ async def test_events_that_wait_have_their_effects_together_and_each_once(settin
             await client.jetstream().publish(SUBJECT, b"", headers=headers)
     more = await setting.publish(uuid.uuid4())
     async with setting.consuming():
-        await until(setting.effects, ids + more, within=15)
-        await until(setting.waiting, 0, within=15)
+        await until(setting.effects, ids + more, within=20)
+        await until(setting.waiting, 0, within=20)
     assert await setting.effects() == ids + more
     transactions = await setting.owner.fetchval("SELECT count(DISTINCT xmin::text) FROM effects")
     assert transactions <= 201 / QUICK.events_together + 2
@@ -340,7 +340,7 @@ async def test_events_that_wait_have_their_effects_together_and_each_once(settin
 async def test_ids_are_forgotten_by_age(setting: Setting) -> None:
     async with setting.consuming():
         ids = await setting.publish(uuid.uuid4(), uuid.uuid4())
-        await until(setting.effects, ids, within=15)
+        await until(setting.effects, ids, within=20)
     await setting.owner.execute(
         "UPDATE inbox SET recorded_at = now() - interval '20 days' WHERE event_id = $1", ids[0]
     )
@@ -349,7 +349,7 @@ async def test_ids_are_forgotten_by_age(setting: Setting) -> None:
         async def kept() -> list[uuid.UUID]:
             return [uuid.UUID(str(row[0])) for row in await setting.owner.fetch("SELECT event_id FROM inbox")]
 
-        await until(kept, ids[1:], within=10)
+        await until(kept, ids[1:], within=20)
 
 
 async def test_models_and_migrations_agree(notification_database: Clone) -> None:

@@ -52,7 +52,7 @@ class Far:
 
     async def until_held(self, commits: int = 1) -> None:
         """Waits until so many commits are held up."""
-        await until(self.truth.held, commits, within=10)
+        await until(self.truth.held, commits, within=20)
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,7 @@ async def test_a_commit_held_up_past_its_connection_is_not_done_beside_its_secon
         return [pid for pid in await far.truth.backends() if pid == before]
 
     # The server process does not notice by itself: it waits for the lock, and would commit after it.
-    await until(others, [], within=10)
+    await until(others, [], within=20)
     await far.until_held()
     await far.truth.release()
     number = await answer
@@ -241,7 +241,7 @@ async def test_what_nobody_can_tell_is_outcome_unknown_and_done_at_most_once(sma
     small.network.refuses = False
     # The held commit would come now; but nothing new begins before it is out of the world.
     third = small.submit(Post(lane=1, value=3))
-    await until(small.truth.backends, await replaced(small), within=10)
+    await until(small.truth.backends, await replaced(small), within=20)
     await small.truth.release()
     await third
     assert await small.truth.values(1) == [3]
@@ -255,7 +255,7 @@ async def replaced(far: Far) -> list[int]:
         pids = await far.truth.backends()
         return bool(pids) and not set(pids) & set(old)
 
-    await until(news, wanted=True, within=10)
+    await until(news, wanted=True, within=20)
     return await far.truth.backends()
 
 
@@ -266,10 +266,10 @@ async def test_cancelled_callers_hurt_nobody(small: Far) -> None:
     await small.until_held()
     queued = [Post(lane=number) for number in range(3)]
     waiting = [small.submit(post) for post in queued]
-    await until(depth_of(small), 3, within=5)
+    await until(depth_of(small), 3, within=20)
     flying[1].cancel()
     waiting[1].cancel()
-    await until(depth_of(small), 2, within=5)
+    await until(depth_of(small), 2, within=20)
     await small.truth.release()
     answers = await asyncio.gather(*flying, *waiting, return_exceptions=True)
     cancelled = asyncio.CancelledError
@@ -293,7 +293,7 @@ async def test_over_a_full_queue_is_refused_at_once(small: Far) -> None:
     first = small.submit(Post(lane=0))
     await small.until_held()
     queued = [small.submit(Post(lane=0, value=number)) for number in range(10)]
-    await until(depth_of(small), 10, within=5)
+    await until(depth_of(small), 10, within=20)
     with pytest.raises(Overloaded) as refusal:
         await small.group.submit(Post(lane=1), lane=1)
     assert refusal.value.retry_after() == 1.0
@@ -340,7 +340,7 @@ async def test_what_is_not_finished_within_the_grace_is_told_so(small: Far) -> N
     flying = small.submit(Post(lane=0))
     await small.until_held()
     waiting = small.submit(Post(lane=0))
-    await until(depth_of(small), 1, within=5)
+    await until(depth_of(small), 1, within=20)
     await small.group.close(0.01)
     answers = await asyncio.gather(flying, waiting, return_exceptions=True)
     assert [type(answer) for answer in answers] == [OutcomeUnknown, Unavailable]

@@ -104,7 +104,7 @@ async def test_who_is_removed_gets_the_removal_as_the_last_event(live: Chat) -> 
     await ann.say(dialog.id, "among us")
     await witness.has(dialog.id, 3)
     for device in devices:
-        await device.becomes(lambda device=device: any(head.left for head in device.all("heads")), within=1)
+        await device.becomes(lambda device=device: any(head.left for head in device.all("heads")))
         assert device.seqs(dialog.id) == [2]
 
 

@@ -100,7 +100,7 @@ async def test_a_lost_last_message_is_found(live: Chat, tmp_path: Path) -> None:
     try:
         faults.arm(tmp_path, "messaging.live.publish", faults.Fault("raise", times=1))
         await ann.say(dialog.id)
-        await device.has(dialog.id, 3, within=5)
+        await device.has(dialog.id, 3, within=20)
         assert faults.read(tmp_path, "messaging.live.publish").fired == 1
     finally:
         faults.use(None)
@@ -118,7 +118,7 @@ async def test_a_lost_message_is_filled_in_when_the_next_comes(live: Chat, tmp_p
         async def lost() -> int:
             return faults.read(tmp_path, "messaging.live.publish").fired
 
-        await until(lost, 1, within=5)
+        await until(lost, 1, within=20)
         await ann.say(dialog.id)
         await device.has(dialog.id, 3)
         assert device.seqs(dialog.id) == [2, 3]

@@ -89,7 +89,7 @@ async def test_more_streams_than_allowed_are_refused_and_the_others_go_on(live: 
             await again.live()
         return again.is_live
 
-    await until(there_is_room, True, within=5)
+    await until(there_is_room, True, within=20)
 
 
 @pytest.mark.parametrize(

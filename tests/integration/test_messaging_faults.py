@@ -138,7 +138,7 @@ async def sent_again(far: Far, who: Talker, dialog: str, keys: list[str]) -> dic
         done.update(zip(left, answers, strict=True))
         return all(isinstance(answer, Message) for answer in done.values())
 
-    await until(all_there, True, within=10)
+    await until(all_there, True, within=20)
     return done
 
 

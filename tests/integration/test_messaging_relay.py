@@ -61,7 +61,7 @@ async def live(
         yield found
 
 
-async def all_told(tables: asyncpg.Connection, within: float = 15) -> None:
+async def all_told(tables: asyncpg.Connection, within: float = 20) -> None:
     """Waits until nothing of any dialog is left to be published."""
 
     async def left() -> int:
@@ -208,7 +208,7 @@ async def test_what_was_published_and_not_noted_is_in_the_stream_once(
         async def fired() -> int:
             return points.read(tmp_path, "relay.after_publish").fired
 
-        await until(fired, 1, within=10)
+        await until(fired, 1, within=20)
         # It hangs between the bus and the database; its connection is cut, and with it goes the lock.
         relays = await asyncpg.connect(messaging_database.runtime_url)
         await relays.execute(

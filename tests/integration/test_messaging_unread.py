@@ -158,8 +158,7 @@ class Room:
 
 
 @settings(
-    max_examples=40,
-    deadline=None,
+    max_examples=settings().max_examples // 5,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(actions=st.lists(ACTIONS, max_size=25), direct=st.booleans())

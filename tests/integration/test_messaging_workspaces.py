@@ -93,7 +93,7 @@ async def test_who_leaves_or_is_removed_is_in_no_channel_of_the_workspace(both: 
     await leaves.LeaveWorkspace(pb.LeaveWorkspaceRequest(workspace_id=made.id))
     await owner.RemoveMember(pb.RemoveMemberRequest(workspace_id=made.id, user_id=goes.id))
     for dialog_id in inside:
-        await until(lambda one=dialog_id: both.members(one), {owner.id, stays.id}, within=10)
+        await until(lambda one=dialog_id: both.members(one), {owner.id, stays.id}, within=20)
         events = [one for one in both.heard.of(dialog_id) if one.HasField("member_removed")]
         told = [(one.member_removed.user_id, one.actor_id) for one in events]
         assert told == [(leaves.id, leaves.id), (goes.id, owner.id)]
@@ -108,7 +108,7 @@ async def test_a_closed_workspace_has_no_channels(both: Both) -> None:
     elsewhere = await both.channel(str(uuid.uuid4()), owner.id, member.id)
     await owner.DeleteWorkspace(pb.DeleteWorkspaceRequest(workspace_id=made.id))
     for dialog_id in inside:
-        await until(lambda one=dialog_id: both.members(one), set(), within=10)
+        await until(lambda one=dialog_id: both.members(one), set(), within=20)
     assert {where for where, _, _ in both.heard.went} == set(inside)
     assert await both.members(elsewhere) == {owner.id, member.id}
 

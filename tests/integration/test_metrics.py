@@ -99,11 +99,11 @@ async def test_a_call_whose_caller_goes_away_is_counted_and_no_longer_in_flight(
     slow.delay.FromSeconds(60)
     call = world.channel.unary_unary(f"/{PROBE}/EchoPublic", probe.EchoRequest.SerializeToString)(slow)
     asking = asyncio.ensure_future(refuse(call))
-    await until(lambda: world.in_flight("EchoPublic"), 1, within=10)
+    await until(lambda: world.in_flight("EchoPublic"), 1, within=20)
     call.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await asking
-    await until(lambda: world.in_flight("EchoPublic"), 0, within=10)
+    await until(lambda: world.in_flight("EchoPublic"), 0, within=20)
     assert await world.calls("EchoPublic", "CANCELLED") == 1
 
 
@@ -114,7 +114,7 @@ async def test_streams_are_counted_without_a_latency(world: World) -> None:
         probe.EchoRequest(text="x", times=3), metadata=[("authorization", f"Bearer {token}")]
     ):
         pass
-    await until(lambda: world.calls("EchoDown", "OK"), 1, within=10)
+    await until(lambda: world.calls("EchoDown", "OK"), 1, within=20)
     names = {
         name for name in (await world.samples())["sampan_call_seconds_count"] if f"{PROBE}/EchoDown" in name
     }

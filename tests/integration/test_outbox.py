@@ -70,7 +70,7 @@ async def unpublished(owner: asyncpg.Connection) -> int:
     return int(await owner.fetchval("SELECT count(*) FROM outbox WHERE published_at IS NULL"))
 
 
-async def drained(owner: asyncpg.Connection, *, within: float = 15) -> float:
+async def drained(owner: asyncpg.Connection, *, within: float = 20) -> float:
     return await until(lambda: unpublished(owner), 0, within=within)
 
 
@@ -184,7 +184,7 @@ async def test_a_relay_that_dies_before_it_marks_publishes_the_same_id_again(
 
                 return read(tmp_path, "relay.after_publish").fired
 
-            await until(hangs, 1, within=10)
+            await until(hangs, 1, within=20)
         assert await unpublished(owner) == 1
     async with on_bus(server, "identity") as bus, relaying(identity_database, bus, QUICK):
         await drained(owner)
@@ -211,7 +211,7 @@ async def test_another_relay_goes_on_when_one_loses_its_lock(
         async def one_holds() -> int:
             return len(await holders())
 
-        await until(one_holds, 1, within=10)
+        await until(one_holds, 1, within=20)
         (pid,) = await holders()
         admin = await asyncpg.connect(identity_database.admin_url)
         await admin.execute("SELECT pg_terminate_backend($1)", pid)
@@ -266,7 +266,7 @@ async def test_a_stream_that_lost_its_events_is_filled_again(
             found = await admin.jetstream().streams_info()
             return sum(one.state.messages for one in found)
 
-        await until(filled, 50, within=15)
+        await until(filled, 50, within=20)
         assert await in_stream(admin) == [str(one.id) for one in events]
 
 
@@ -287,7 +287,7 @@ async def test_a_stream_purged_while_it_remembers_ids_is_filled_when_it_has_forg
         async def filled() -> int:
             return (await admin.jetstream().stream_info(STREAM)).state.messages
 
-        await until(filled, 5, within=15)
+        await until(filled, 5, within=20)
         await drained(owner)
         assert await in_stream(admin) == [str(one.id) for one in events]
 
@@ -366,5 +366,5 @@ async def test_a_service_can_publish_under_its_own_name_only(server: NatsServer)
         async def refused() -> int:
             return len(client.told)
 
-        await until(refused, 8, within=10)
+        await until(refused, 8, within=20)
         assert all("permissions violation" in one for one in client.told)

@@ -54,7 +54,7 @@ class Far:
             done.update(await self.many(payer, wallet, to, left))
             return all(isinstance(answer, Transaction) for answer in done.values())
 
-        await until(all_there, True, within=15)
+        await until(all_there, True, within=20)
         return [answer.id for answer in done.values() if isinstance(answer, Transaction)]
 
 

@@ -96,7 +96,7 @@ async def test_a_hold_expires_by_itself(people: Payers) -> None:
         found: hold_pb2.Hold = await one.ask("GetHold", pb.GetHoldRequest(id=hold.id))
         return found.status
 
-    await until(status, "expired", within=10)
+    await until(status, "expired", within=20)
     assert await state(one, wallet) == (1_000, 0, 0)
     assert await reason(other.capture(hold.id)) == "HOLD_EXPIRED"
     assert await reason(other.void(hold.id)) == "HOLD_EXPIRED"

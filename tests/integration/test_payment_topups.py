@@ -30,7 +30,7 @@ from tests.support.errors import reason
 from tests.support.waiting import until
 
 RAIL = pytest.mark.parametrize("method", sorted(RAILS))
-WITHIN = 10
+WITHIN = 20
 # Longer than a QR lives.
 HOUR = timedelta(hours=1)
 

@@ -68,7 +68,7 @@ class NatsServer:
         async def answers() -> bool:
             return await liveness.nats("127.0.0.1", self.port)
 
-        await until(answers, wanted=True, within=10)
+        await until(answers, wanted=True, within=20)
 
     async def freeze(self) -> None:
         """Takes connections and answers nothing: worse than being gone."""

@@ -98,7 +98,7 @@ class Device:
         await self.becomes(lambda: self.is_live)
         return self
 
-    async def becomes(self, wanted: Any, within: float = 10) -> float:
+    async def becomes(self, wanted: Any, within: float = 20) -> float:
         """Waits until something is true of it."""
 
         async def ask() -> bool:
@@ -108,11 +108,11 @@ class Device:
 
         return await until(ask, True, within=within)
 
-    async def has(self, dialog_id: str, last: int, within: float = 10) -> float:
+    async def has(self, dialog_id: str, last: int, within: float = 20) -> float:
         """Waits for event `last` of a dialog; returns the seconds it took."""
         return await self.becomes(lambda: last in self.seqs(dialog_id), within)
 
-    async def ends(self, within: float = 10) -> frame_pb2.End | None:
+    async def ends(self, within: float = 20) -> frame_pb2.End | None:
         """Waits until the stream is over; its end frame."""
         assert self._task is not None
         await asyncio.wait_for(asyncio.shield(self._task), within)
@@ -238,7 +238,7 @@ class Chat:
         async def ask() -> set[bool]:
             return {not replica.live._link.is_away for replica in self.replicas}
 
-        await until(ask, {wanted}, within=15)
+        await until(ask, {wanted}, within=20)
 
     async def close(self) -> None:
         """Ends all devices."""

@@ -177,7 +177,7 @@ class Line(Device, ABC):
         """Says something over the stream. Raises ConnectionError when there is none, or no way in."""
         raise ConnectionError(f"nothing is said over {self.door}")
 
-    async def ask(self, frame: frame_pb2.ConnectRequest, within: float = 10) -> frame_pb2.Reply:
+    async def ask(self, frame: frame_pb2.ConnectRequest, within: float = 20) -> frame_pb2.Reply:
         """Says something and waits for what became of it. Raises what `say` does."""
         waiting = self._waiting[frame.ref] = asyncio.get_running_loop().create_future()
         try:
@@ -186,7 +186,7 @@ class Line(Device, ABC):
         finally:
             del self._waiting[frame.ref]
 
-    async def is_refused(self, within: float = 10) -> Refused:
+    async def is_refused(self, within: float = 20) -> Refused:
         """Waits until it was told no: before the stream, or by its first frame."""
         await self.ends(within)
         assert not self.is_live, self.frames

@@ -18,6 +18,10 @@ from services.stack.home import Home, State
 from services.stack.pki import Pki
 
 ROOT = Path(__file__).resolve().parents[2]
+# Passwords of tests need no costly hashes.
+CHEAP = {"SAMPAN_IDENTITY_ARGON2_MEMORY_KIB": "64", "SAMPAN_IDENTITY_ARGON2_PASSES": "1"}
+# What a home keeps of a stack that is down; ports and logs are made anew.
+KEPT = ("secrets.json", "pki", "postgres")
 
 
 def free_port() -> int:
@@ -40,6 +44,7 @@ def environment(home: Path, port: int, extra: Mapping[str, str] | None = None) -
         "SAMPAN_HOME": str(home),
         "SAMPAN_EDGE_PORT": str(port),
         "PYTHONPATH": f"{ROOT}:{ROOT / 'gen'}",
+        **CHEAP,
         **(extra or {}),
     }
 
@@ -113,6 +118,27 @@ def start(home: Path, extra: Mapping[str, str] | None = None) -> Stack:
         if line.startswith("ready "):
             return stack
     raise RuntimeError(f"the stack did not start ({process.wait()}):\n{said.read_text()}")
+
+
+def make_template(home: Path) -> None:
+    """Makes a home with databases that are migrated: most of what a first start takes."""
+    stack = Stack(home, free_port())
+    for command in (("infra", "up", "--detach"), ("infra", "down")):
+        done = stack.command(*command)
+        assert done.returncode == 0, done.stderr
+
+
+def copy_template(template: Path, home: Path) -> None:
+    """Makes a home as if a stack had been up in it before."""
+    home.mkdir(mode=0o700)
+    # With owners: the database may belong to somebody else.
+    subprocess.run(("cp", "-a", *(str(template / name) for name in KEPT), str(home)), check=True)
+
+
+def hasten(home: Path) -> None:
+    """The database of this home waits for no disk: it would lose something only with the whole machine."""
+    with (home / "postgres" / "data" / "postgresql.auto.conf").open("a") as settings:
+        settings.write("fsync = off\n")
 
 
 async def execute(url: str, *statements: str) -> None:

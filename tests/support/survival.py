@@ -44,11 +44,13 @@ class Acknowledged:
 class Load:
     """People who register, sign in on a second device and make a profile, all the time.
 
-    What was acknowledged is remembered. A success is a whole round, which asks every service.
+    What was acknowledged is remembered. A success is a whole round, which asks every service. Each rests for
+    `pause` seconds between two rounds.
     """
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, pause: float = 0.0) -> None:
         self._stack = stack
+        self._pause = pause
         self._stopping = asyncio.Event()
         self._success = asyncio.Condition()
         self.rounds = 0
@@ -76,6 +78,7 @@ class Load:
                 try:
                     while not self._stopping.is_set():
                         await self._round(clients)
+                        await asyncio.sleep(self._pause)
                 except Refused:
                     pass
                 except httpx.TransportError:

@@ -7,12 +7,19 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+# Of the time that has passed, the share that passes before it is asked again; and the longest, in seconds.
+_SHARE, _LONGEST = 0.1, 0.2
+
 
 async def until(ask: Callable[[], Awaitable[Any]], wanted: Any, *, within: float) -> float:
-    """Asks until the answer is the wanted one; returns the seconds it took. Fails when time is up."""
+    """Asks until the answer is the wanted one; returns the seconds it took. Fails when time is up.
+
+    It asks less and less often: what is waited for needs the machine, too.
+    """
     started = time.monotonic()
     while (answer := await ask()) != wanted:
-        if time.monotonic() - started > within:
+        passed = time.monotonic() - started
+        if passed > within:
             raise AssertionError(f"still {answer!r} and not {wanted!r} after {within} s")
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(min(max(passed * _SHARE, 0.01), _LONGEST))
     return time.monotonic() - started

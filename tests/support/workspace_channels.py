@@ -22,7 +22,7 @@ async def untold(tables: asyncpg.Connection) -> int:
 
 async def all_told(tables: asyncpg.Connection) -> None:
     """Returns when messaging knows all."""
-    await until(lambda: untold(tables), 0, within=10)
+    await until(lambda: untold(tables), 0, within=20)
 
 
 async def waiting(messaging: MessagingPlayed, count: int = 1) -> None:
@@ -31,7 +31,7 @@ async def waiting(messaging: MessagingPlayed, count: int = 1) -> None:
     async def come() -> bool:
         return messaging.waiting >= count
 
-    await until(come, True, within=5)
+    await until(come, True, within=20)
 
 
 async def joined(caller: Caller, channel: pb.Channel, **more: str) -> pb.Channel:

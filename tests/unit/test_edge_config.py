@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,9 @@ SETTINGS = EdgeSettings(
 WITH_PROBE = replace(SETTINGS, upstreams=(*SETTINGS.upstreams, upstream("probe", (PROBE,))))
 
 
+@cache
 def manager(settings: EdgeSettings = SETTINGS) -> Config:
+    """Built once for all tests, which only read it."""
     listener = build(settings)["static_resources"]["listeners"][0]
     filters = listener["filter_chains"][0]["filters"]
     config: Config = filters[0]["typed_config"]
