@@ -37,6 +37,8 @@ from services.stack.ports import LOOPBACK
 # As high as it goes: limits are not what is measured.
 SCALE = {
     "SAMPAN_RATE_LIMIT_SCALE": "1000000",
+    # People sign in once; the whole takes longer than a token lives.
+    "SAMPAN_IDENTITY_ACCESS_TOKEN_SECONDS": "86400",
     "SAMPAN_MESSAGING_USER_STREAMS": "10000",
     "SAMPAN_MESSAGING_FRAMES_PER_SECOND": "1000000",
     "SAMPAN_PAYMENT_DAILY_LIMITS": '{"THB": [1000000000000, 1000000000000, 1000000000000, 1000000000000]}',
