@@ -75,7 +75,7 @@ class LiveMethods:
             reading.cancel()
             raise
         inbound = Inbound(self._desk, session, call)
-        reader = asyncio.ensure_future(_read(reading, requests, inbound))
+        reader = asyncio.ensure_future(_read(reading, requests, inbound, late=not reading.done()))
         try:
             async for frame in shown(session):
                 yield frame
@@ -104,7 +104,7 @@ class LiveMethods:
 
     async def _moved(self, session: Session, hello: frame_pb2.Hello, call: Call) -> Session:
         """The stream of a hello that came when one was open already, of which no position was told."""
-        if not hello.resume and not hello.device_id:
+        if not _says(hello):
             return session
         session.close()
         return await self._opening.open(call.require_user(), hello.resume, hello.device_id)
@@ -128,13 +128,20 @@ async def _next(requests: Requests) -> frame_pb2.ConnectRequest | None:
 
 
 async def _read(
-    reading: asyncio.Future[frame_pb2.ConnectRequest | None], requests: Requests, inbound: Inbound
+    reading: asyncio.Future[frame_pb2.ConnectRequest | None],
+    requests: Requests,
+    inbound: Inbound,
+    *,
+    late: bool,
 ) -> None:
-    """Hands over frame by frame, until the client has no more or one is bad."""
+    """Hands over frame by frame, until the client has no more or one is bad.
+
+    When it is `late` the stream has begun without what a hello says, so that must not pass for done.
+    """
     with contextlib.suppress(asyncio.CancelledError):
         try:
             frame = await reading
-            if frame is not None and frame.HasField("hello"):
+            if frame is not None and frame.HasField("hello") and not (late and _says(frame.hello)):
                 inbound.greeted(frame.ref)
                 frame = await _next(requests)
             while frame is not None:
@@ -142,3 +149,8 @@ async def _read(
                 frame = await _next(requests)
         except (InvalidArgument, RequestTooLarge) as error:
             inbound.refuse(error.detail)
+
+
+def _says(hello: frame_pb2.Hello) -> bool:
+    """Whether a hello says anything."""
+    return bool(hello.resume or hello.device_id)

@@ -115,7 +115,7 @@ async def test_a_field_that_breaks_its_rule(
 ) -> None:
     replies = await send(edge, scene.ann.token, scene.dialog, **fields)
     agree(replies, "INVALID_ARGUMENT", 400)
-    assert [[error["field"] for error in reply.body["errors"]] for reply in replies] == [[field]] * 3
+    assert [{error["field"] for error in reply.body["errors"]} for reply in replies] == [{field}] * 3
     await nothing_written(scene)
 
 

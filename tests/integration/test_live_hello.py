@@ -76,3 +76,12 @@ async def test_a_wrong_hello_that_comes_late_ends_the_call(patient: Chat) -> Non
     assert reason_of(talk.error) == "RESUME_TOKEN_INVALID"
     assert not any(frame.live or frame.resume for frame in talk.frames)
     assert uuid.UUID(ann.id) not in patient.replicas[0].hub.people
+
+
+async def test_a_hello_that_comes_too_late_is_not_taken_for_done(live: Chat) -> None:
+    (ann,) = await live.people(1)
+    talk = await live.talk(ann, name="phone").live()
+    talk.greet()
+    end = await talk.ends()
+    assert end is not None
+    assert end.reason == "FRAME_INVALID"
