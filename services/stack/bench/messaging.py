@@ -286,6 +286,7 @@ def named(name: str) -> tuple[str, ...]:
 
 def held(rig: Rig, what: str, target: Target, count: int, how: Mapping[str, float]) -> list[Figure]:
     """KiB of each process for each of so many."""
+    rig.renew((CHAT, EDGE))
     before = rig.meter.pss((CHAT, EDGE))
     rig.loader.hold(what, target, **how)
     after = rig.meter.pss((CHAT, EDGE))
