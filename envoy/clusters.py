@@ -13,10 +13,14 @@ SECRET = "edge_certificate"  # noqa: S105 - a name
 
 STREAM_WINDOW = 65_536
 CONNECTION_WINDOW = 1_048_576
+# As large as HTTP/2 has it: that of thirty thousand streams.
+SHARED_WINDOW = 2**31 - 1
 BUFFER_LIMIT = 65_536
 HTTP2 = {
     "initial_stream_window_size": STREAM_WINDOW,
-    "initial_connection_window_size": CONNECTION_WINDOW,
+    # What a slow reader does not take yet counts against the connection that it shares with all others: it
+    # must never be used up, which each stream's own window sees to.
+    "initial_connection_window_size": SHARED_WINDOW,
     "connection_keepalive": {"interval": "30s", "timeout": "10s"},
 }
 

@@ -79,6 +79,11 @@ class Method:
     def streaming(self) -> bool:
         return self.client_streaming or self.server_streaming
 
+    @property
+    def live(self) -> bool:
+        """Whether its answer goes on until somebody ends it."""
+        return self.server_streaming and self.deadline is None
+
 
 def read_methods(descriptors: Path, services: tuple[str, ...]) -> tuple[Method, ...]:
     """The methods of these services that may be reached from outside, in the order of the contract."""

@@ -34,18 +34,19 @@ def listener(settings: EdgeSettings) -> Config:
         "name": "edge",
         "address": socket_address(settings.listen_host, settings.listen_port),
         "per_connection_buffer_limit_bytes": BUFFER_LIMIT,
-        "socket_options": _gone(settings.keepalive_seconds),
+        "socket_options": _gone(settings.keepalive_seconds, settings.patience_seconds),
         "filter_chains": [chain],
     }
 
 
-def _gone(keepalive: int) -> list[Config]:
+def _gone(keepalive: int, patience: int) -> list[Config]:
     """When the kernel gives up who has vanished without a word: HTTP/1.1 has no ping of its own.
 
+    Who is there and takes nothing looks the same to it, so it must be as patient as with a slow reader.
     Connections inherit this from the listener. Linux only knows all of them.
     """
     tcp, wanted = socket.IPPROTO_TCP, {"TCP_KEEPIDLE": keepalive, "TCP_KEEPINTVL": max(1, keepalive // 4)}
-    wanted |= {"TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 3000 * keepalive}
+    wanted |= {"TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 1000 * patience}
     options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
     options += [
         (tcp, getattr(socket, name), value) for name, value in wanted.items() if hasattr(socket, name)
@@ -125,7 +126,7 @@ def _limits(keepalive: int) -> Config:
     return {
         "max_request_headers_kb": 32,
         "request_headers_timeout": "10s",
-        # Between two bytes of one call; live streams send heartbeats.
+        # Between two bytes of one call; live streams have no such limit (routes.py).
         "stream_idle_timeout": "300s",
         "common_http_protocol_options": {"idle_timeout": "3600s", "max_headers_count": 100},
         "http2_protocol_options": {

@@ -125,11 +125,16 @@ def _grpc_buffer(max_body: int) -> Config:
 def _time_limits(method: Method) -> Config:
     """A route's `max_stream_duration` would go to the service as its deadline, so it stays unset."""
     if method.deadline is None:
-        return {"timeout": "0s"}
+        return {"timeout": "0s", **_idle(method)}
     return {
         "timeout": seconds(method.deadline + DEADLINE_SLACK),
         "idle_timeout": seconds(method.deadline + IDLE_SLACK),
     }
+
+
+def _idle(method: Method) -> Config:
+    """A live stream is not cut off because its reader takes nothing: then nothing moves on it at all."""
+    return {"idle_timeout": "0s"} if method.live else {}
 
 
 def _grpc_timeout(deadline: float) -> str:
@@ -175,7 +180,7 @@ def _rest_route(binding: Binding, method: Method) -> Config:
     route: Config = {
         "name": f"{method.full_name} {binding.verb} {binding.template}",
         "match": {**path, "headers": [_verb(binding.verb)]},
-        "route": NOWHERE,
+        "route": {**NOWHERE, **_idle(method)},
         "typed_per_filter_config": {**NO_TOKEN_NEEDED, **(UNBUFFERED if method.client_streaming else {})},
     }
     told = {
@@ -208,6 +213,7 @@ def _websocket_route(sockets: WebSockets) -> Config:
         "route": {
             "cluster": sockets.upstream.name,
             "timeout": "0s",
+            "idle_timeout": "0s",
             "retry_policy": {"retry_on": "connect-failure", "num_retries": 2},
             "upgrade_configs": [{"upgrade_type": "websocket"}],
         },

@@ -46,8 +46,8 @@ class EdgeSettings:
     `cors_origins` are regular expressions (RE2) that must match the whole Origin. `trusted_hops` is how many
     proxies in front of the edge write a true X-Forwarded-For; with 0 nobody's is believed.
     `flood_per_second` guards the edge as a whole; limits per person and address are the services'.
-    Who is asked every `keepalive_seconds` and does not answer within as many, or takes no byte for three
-    times that, is gone.
+    Who is asked every `keepalive_seconds` and does not answer within as many is gone; over HTTP/1.1, where
+    nobody can be asked, who takes no byte for `patience_seconds`.
     Without `access_log` the log goes to stdout. `trace_percent` is the share of calls whose trace is kept;
     where it is kept is `collector`, and without one nowhere.
     """
@@ -72,6 +72,7 @@ class EdgeSettings:
     flood_per_second: int = 5_000
     max_connections: int = 120_000
     keepalive_seconds: int = 20
+    patience_seconds: int = 300
     trace_percent: int = 1
     collector: Collector | None = None
     tls_cert_file: Path | None = None

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
 from sampan.messaging.v1 import frame_pb2
 from sampan.messaging.v1 import messaging_service_pb2 as pb
 from services.mesh.call import Call
 from services.mesh.errors import InvalidArgument, RequestTooLarge
-from services.messaging.live.inbound import Desk, Inbound
+from services.messaging.errors import FrameInvalid
+from services.messaging.live import frames
+from services.messaging.live.frames import Piece
+from services.messaging.live.inbound import Desk, Inbound, check_size
 from services.messaging.live.opening import Opening
 from services.messaging.live.stream import Session
 
@@ -19,12 +22,14 @@ Requests = AsyncIterator[frame_pb2.ConnectRequest]
 Shown = TypeVar("Shown")
 # A hello that is sent at once is here after so many seconds.
 _SAME_FLIGHT = 0.005
+# Who has said nothing for so long is shown that the stream is open.
+_PROMPT = 0.1
 
 
 class LiveMethods:
     """Methods of sampan.messaging.v1.MessagingService that are about live delivery.
 
-    A client of Connect that says nothing for `hello_seconds` gets a stream that is live from then on.
+    A client of Connect that says nothing is soon told its heads, and after `hello_seconds` it is live.
     """
 
     def __init__(self, opening: Opening, desk: Desk, *, hello_seconds: float) -> None:
@@ -41,23 +46,36 @@ class LiveMethods:
             session.close()
 
     def Connect(self, requests: Requests, call: Call) -> AsyncIterator[bytes]:
-        return self._both_ways(requests, call, lambda session: session)
+        return self._both_ways(requests, call, frames.binary, lambda session: session)
 
     def ConnectText(self, requests: Requests, call: Call) -> AsyncIterator[str]:
         """Connect for a door that shows frames as JSON."""
-        return self._both_ways(requests, call, Session.texts)
+        return self._both_ways(requests, call, frames.text, Session.texts)
 
     async def _both_ways(
-        self, requests: Requests, call: Call, shown: Callable[[Session], AsyncIterator[Shown]]
+        self,
+        requests: Requests,
+        call: Call,
+        encoded: Callable[[Sequence[Piece], bytes], Shown],
+        shown: Callable[[Session], AsyncIterator[Shown]],
     ) -> AsyncIterator[Shown]:
         reading = asyncio.ensure_future(_next(requests))
         try:
-            session = await self._greet(reading, call)
+            session = await self._open(reading, call)
+            if not reading.done():
+                try:
+                    yield encoded(session.greeting(), b"")
+                    await asyncio.wait((reading,), timeout=self._hello_seconds)
+                    if reading.done():
+                        session = await self._moved(session, _hello(reading), call)
+                except BaseException:
+                    session.close()
+                    raise
         except BaseException:
             reading.cancel()
             raise
         inbound = Inbound(self._desk, session, call)
-        reader = asyncio.ensure_future(_read(reading, requests, inbound))
+        reader = asyncio.ensure_future(_read(reading, requests, inbound, late=not reading.done()))
         try:
             async for frame in shown(session):
                 yield frame
@@ -66,34 +84,42 @@ class LiveMethods:
             inbound.close()
             reader.cancel()
 
-    async def _greet(self, reading: asyncio.Future[frame_pb2.ConnectRequest | None], call: Call) -> Session:
-        """Opens the stream where a hello says, if one comes soon; or else where it was when the call came."""
-        user = call.require_user()
+    async def _open(self, reading: asyncio.Future[frame_pb2.ConnectRequest | None], call: Call) -> Session:
+        """Opens the stream where a hello says, if one comes at once; or else where it was when the call came.
+
+        Raises FrameInvalid when something comes that is no frame, and what `Opening.open` raises.
+        """
         await asyncio.wait((reading,), timeout=_SAME_FLIGHT)
         if reading.done():
             hello = _hello(reading)
-            return await self._opening.open(user, hello.resume, hello.device_id)
+            return await self._opening.open(call.require_user(), hello.resume, hello.device_id)
         # What happens while we wait for a hello must not be missed by somebody who says none.
-        session = await self._opening.open(user, "", "")
+        session = await self._opening.open(call.require_user(), "", "")
         try:
-            await asyncio.wait((reading,), timeout=self._hello_seconds)
+            await asyncio.wait((reading,), timeout=_PROMPT)
+            return await self._moved(session, _hello(reading), call) if reading.done() else session
         except BaseException:
             session.close()
             raise
-        hello = _hello(reading)
-        if not hello.resume and not hello.device_id:
+
+    async def _moved(self, session: Session, hello: frame_pb2.Hello, call: Call) -> Session:
+        """The stream of a hello that came when one was open already, of which no position was told."""
+        if not _says(hello):
             return session
         session.close()
-        return await self._opening.open(user, hello.resume, hello.device_id)
+        return await self._opening.open(call.require_user(), hello.resume, hello.device_id)
 
 
 def _hello(reading: asyncio.Future[frame_pb2.ConnectRequest | None]) -> frame_pb2.Hello:
-    """The hello that came first; an empty one when something else did, or nothing yet."""
-    if reading.done() and reading.exception() is None:
+    """The hello that came first; an empty one when it was something else. Raises FrameInvalid."""
+    try:
         first = reading.result()
-        if first is not None and first.HasField("hello"):
-            return first.hello
-    return frame_pb2.Hello()
+    except (InvalidArgument, RequestTooLarge) as error:
+        raise FrameInvalid(error.detail, violations=error.violations) from error
+    if first is None:
+        return frame_pb2.Hello()
+    check_size(first)
+    return first.hello
 
 
 async def _next(requests: Requests) -> frame_pb2.ConnectRequest | None:
@@ -102,13 +128,20 @@ async def _next(requests: Requests) -> frame_pb2.ConnectRequest | None:
 
 
 async def _read(
-    reading: asyncio.Future[frame_pb2.ConnectRequest | None], requests: Requests, inbound: Inbound
+    reading: asyncio.Future[frame_pb2.ConnectRequest | None],
+    requests: Requests,
+    inbound: Inbound,
+    *,
+    late: bool,
 ) -> None:
-    """Hands over frame by frame, until the client has no more or one is bad."""
+    """Hands over frame by frame, until the client has no more or one is bad.
+
+    When it is `late` the stream has begun without what a hello says, so that must not pass for done.
+    """
     with contextlib.suppress(asyncio.CancelledError):
         try:
             frame = await reading
-            if frame is not None and frame.HasField("hello"):
+            if frame is not None and frame.HasField("hello") and not (late and _says(frame.hello)):
                 inbound.greeted(frame.ref)
                 frame = await _next(requests)
             while frame is not None:
@@ -116,3 +149,8 @@ async def _read(
                 frame = await _next(requests)
         except (InvalidArgument, RequestTooLarge) as error:
             inbound.refuse(error.detail)
+
+
+def _says(hello: frame_pb2.Hello) -> bool:
+    """Whether a hello says anything."""
+    return bool(hello.resume or hello.device_id)

@@ -34,6 +34,7 @@ HEALTH = "/healthz"
 FLOOD_PER_SECOND = 5_000
 TRACE_PERCENT = 1
 KEEPALIVE_SECONDS = 20
+PATIENCE_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,7 @@ def edge_settings(edge: Edge, pki: Pki, ports: Mapping[str, int], admin_port: in
         trusted_hops=edge.number("SAMPAN_EDGE_TRUSTED_HOPS", 0, 0, 16),
         flood_per_second=edge.flood_per_second(),
         keepalive_seconds=edge.number("SAMPAN_EDGE_KEEPALIVE_SECONDS", KEEPALIVE_SECONDS, 1, 3600),
+        patience_seconds=edge.number("SAMPAN_EDGE_PATIENCE_SECONDS", PATIENCE_SECONDS, 1, 86_400),
         tls_cert_file=edge.certificate,
         tls_key_file=edge.key,
         trace_percent=edge.number("SAMPAN_EDGE_TRACE_PERCENT", TRACE_PERCENT, 0, 100),

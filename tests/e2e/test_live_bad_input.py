@@ -8,15 +8,16 @@ import contextlib
 import secrets
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from typing import Any
 
+import grpc
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from sampan.messaging.v1 import frame_pb2
 from sampan.messaging.v1 import messaging_service_pb2 as pb
+from services.messaging.live.frames import varint
 from tests.support import parts
 from tests.support.live_doors import (
     DOORS,
@@ -33,6 +34,13 @@ from tests.support.waiting import until
 
 SPEAKING = tuple(door for door in DOORS if door.speaks)
 SOCKETS = (WebSocketLine, BinaryWebSocketLine)
+CONNECT = "/sampan.messaging.v1.MessagingService/Connect"
+
+
+def padded(mebibytes: float) -> bytes:
+    """A ping, and so much in a field that nobody knows."""
+    size = int(mebibytes * (1 << 20))
+    return b"\x3a\x00\xfa\x01" + varint(size) + b"x" * size
 
 
 @pytest.fixture(autouse=True)
@@ -187,16 +195,75 @@ async def test_what_is_no_frame_ends_the_stream(
         assert end.reason in {"FRAME_INVALID", "MALFORMED_REQUEST"}, end
 
 
-async def test_a_websocket_message_over_the_limit_ends_the_stream(edge: Edge) -> None:
+@pytest.mark.parametrize("door", SOCKETS, ids=lambda door: door.door)
+async def test_a_websocket_message_over_the_limit_ends_the_stream(
+    edge: Edge, door: type[WebSocketLine]
+) -> None:
     ann = await edge.talker()
     for size in (256 * 1024 + 1, 5 << 20):
-        line = WebSocketLine(edge, ann.token)
+        line = door(edge, ann.token)
         async with opened(line):
             assert line.socket is not None
             with contextlib.suppress(ConnectionError):
-                await line.send("x" * size)
+                await line.send("x" * size if door is WebSocketLine else b"x" * size)
             await line.ends()
             assert line.socket.close_code == 1009
+
+
+@pytest.mark.parametrize(
+    "message",
+    [b"\xff\xff\xff", b"\x0a\x02\xff\xfe", padded(0.25), padded(1), padded(5)],
+    ids=["no protobuf", "no UTF-8", "large", "larger", "largest"],
+)
+async def test_what_is_no_frame_ends_a_call_of_connect(edge: Edge, message: bytes) -> None:
+    ann = await edge.talker()
+    call: Any = edge.channel.stream_stream(
+        CONNECT, request_serializer=bytes, response_deserializer=frame_pb2.Frame.FromString
+    )(metadata=[("authorization", f"Bearer {ann.token}")])
+    await call.write(frame_pb2.ConnectRequest(hello=frame_pb2.Hello()).SerializeToString())
+    frames = [await call.read()]
+    assert frames[0].live
+    await call.write(message)
+    ended = ""
+    try:
+        while (frame := await call.read()) is not grpc.aio.EOF:
+            ended = frame.end.reason
+    except grpc.aio.AioRpcError as error:
+        # gRPC itself takes no message of more than 4 MiB, and gives no reason.
+        ended = error.code().name
+    assert ended == ("FRAME_INVALID" if len(message) < 4 << 20 else "RESOURCE_EXHAUSTED")
+
+
+@pytest.mark.parametrize("door", SPEAKING, ids=lambda door: door.door)
+async def test_what_is_said_after_the_end_is_not_done(edge: Edge, door: type[Line]) -> None:
+    ann, bob = await edge.talker(), await edge.talker()
+    dialog = await ann.direct(bob)
+    line = door(edge, ann.token)
+    async with opened(line):
+        await line.ask(frame_pb2.ConnectRequest(ref="first", ping=frame_pb2.Ping()))
+        await line.say(frame_pb2.ConnectRequest(hello=frame_pb2.Hello()))
+        with contextlib.suppress(ConnectionError):
+            for _ in range(10):
+                await line.say(sending(dialog.id, "late"))
+        end = await line.ends()
+        assert end is not None, line.lost
+        assert end.reason == "FRAME_INVALID"
+    assert (await bob.see(dialog.id)).last_seq == 1
+
+
+@pytest.mark.parametrize("door", SPEAKING, ids=lambda door: door.door)
+async def test_a_token_that_is_not_ones_own_is_not_kept(edge: Edge, door: type[Line]) -> None:
+    ann, bob = await edge.talker(), await edge.talker()
+    theirs, line = NdjsonLine(edge, bob.token), door(edge, ann.token, name="phone")
+    async with opened(theirs, line):
+        forged = line.resume[:-4] + ("AAAA" if line.resume[-4:] != "AAAA" else "BBBB")
+        for token, reason in (
+            (theirs.resume, "RESUME_TOKEN_INVALID"),
+            (forged, "RESUME_TOKEN_INVALID"),
+            (line.resume, ""),
+        ):
+            ack = frame_pb2.ConnectRequest(ref=secrets.token_hex(4), ack=frame_pb2.Ack(resume=token))
+            assert (await line.ask(ack)).reason == reason
 
 
 @pytest.mark.parametrize(
@@ -226,14 +293,9 @@ async def test_an_address_that_is_wrong_is_refused_before_it_is_a_websocket(
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: door.door)
 async def test_a_device_with_a_name_that_may_not_be_gets_no_stream(edge: Edge, door: type[Line]) -> None:
     ann = await edge.talker()
-    line = door(edge, ann.token, name=" ").open()
-    if door is ConnectLine:
-        # Its hello is a frame like others.
-        end = await line.ends()
-        assert end is not None
-        assert end.reason == "FRAME_INVALID"
-    else:
-        assert (await line.is_refused()).reason == "INVALID_ARGUMENT"
+    refused = await door(edge, ann.token, name=" ").open().is_refused()
+    # In Connect it stands in a hello, which is a frame like others.
+    assert refused.reason == ("FRAME_INVALID" if door is ConnectLine else "INVALID_ARGUMENT")
 
 
 async def test_an_unknown_parameter_of_events_is_refused(edge: Edge) -> None:
@@ -286,8 +348,30 @@ async def test_clients_that_read_nothing_any_more_hurt_nobody(edge: Edge) -> Non
             one.close()
 
 
-async def test_a_hello_that_is_wrong_is_refused_by_the_first_frame(edge: Edge) -> None:
+@pytest.mark.parametrize("door", SPEAKING, ids=lambda door: door.door)
+@pytest.mark.parametrize(
+    ("hello", "reason"),
+    [
+        (frame_pb2.Hello(resume="A" * 5000), "RESUME_TOKEN_INVALID"),
+        (frame_pb2.Hello(device_id="my phone"), "FRAME_INVALID"),
+    ],
+    ids=["token", "name"],
+)
+async def test_a_hello_that_is_wrong_begins_no_stream(
+    edge: Edge, door: type[Line], hello: frame_pb2.Hello, reason: str
+) -> None:
     ann = await edge.talker()
-    async with aclosing(WebSocketLine(edge, ann.token, resume="A" * 5000).received()) as frames:
-        first = await anext(frames)
-    assert (first.end.reason, list(first.heads)) == ("RESUME_TOKEN_INVALID", [])
+    line = door(edge, ann.token)
+    line.first = frame_pb2.ConnectRequest(hello=hello)
+    assert (await line.open().is_refused()).reason == reason
+    assert not any(frame.resume or frame.events for frame in line.frames)
+
+
+@pytest.mark.parametrize("door", SPEAKING, ids=lambda door: door.door)
+async def test_a_first_frame_that_breaks_a_rule_begins_no_stream(edge: Edge, door: type[Line]) -> None:
+    ann = await edge.talker()
+    for frame in (sending(str(uuid.uuid4()), "x" * 8193), frame_pb2.ConnectRequest(ref="empty")):
+        line = door(edge, ann.token)
+        line.first = frame
+        assert (await line.open().is_refused()).reason == "FRAME_INVALID"
+        assert not any(frame.resume or frame.events for frame in line.frames)

@@ -25,7 +25,9 @@ from tests.support.waiting import until
 STREAMS = 2
 # Seconds, of which the edge and messaging each make two or three.
 KEEPALIVE = 1
-WITHIN = 10.0
+# Seconds in which a client of HTTP/1.1 must take something.
+PATIENCE = 4
+WITHIN = 15.0
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,7 @@ def brief() -> Iterator[Stack]:
         {
             "SAMPAN_RATE_LIMIT_SCALE": "100",
             "SAMPAN_EDGE_KEEPALIVE_SECONDS": str(KEEPALIVE),
+            "SAMPAN_EDGE_PATIENCE_SECONDS": str(PATIENCE),
             "SAMPAN_MESSAGING_WEBSOCKET_PING_SECONDS": str(KEEPALIVE),
             "SAMPAN_MESSAGING_HEARTBEAT_SECONDS": "1",
             "SAMPAN_MESSAGING_USER_STREAMS": str(STREAMS),

@@ -160,13 +160,44 @@ async def test_a_frame_that_cannot_be_taken_ends_the_stream(live: Chat, frame: A
     assert not talk.all("replies")
 
 
-async def test_a_bad_first_frame_ends_the_stream(live: Chat) -> None:
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"\xff\xff\xff\xff",
+        b"\x0a\x02\xff\xfe",
+        Words(),
+        Words(hello=frame_pb2.Hello(device_id="a phone")),
+        Words(send=Send(dialog_id=str(uuid.uuid4()), content=Content(text="a" * 8193))),
+        # A hello and a field that nobody knows.
+        b"\x12\x00" + b"\xfa\x01\x80\x80\x10" + b"x" * (256 * 1024),
+    ],
+    ids=["no protobuf", "no UTF-8", "empty", "bad hello", "bad send", "too large"],
+)
+async def test_a_bad_first_frame_begins_no_stream(live: Chat, frame: Any) -> None:
     (ann,) = await live.people(1)
     talk = live.talk(ann, raw=True)
-    talk.say(b"\xff\xff\xff\xff")
+    talk.say(frame)
+    await talk.ends()
+    assert talk.error is not None
+    assert (reason_of(talk.error), talk.frames) == ("FRAME_INVALID", [])
+    assert uuid.UUID(ann.id) not in live.replicas[0].hub.people
+
+
+async def test_what_is_said_after_the_end_is_not_done(live: Chat) -> None:
+    ann, bob = await live.people(2)
+    dialog = await ann.direct(bob)
+    bystander = await live.device(bob).live()
+    talk = await live.talk(ann).greet().live()
+    talk.say(Words(hello=frame_pb2.Hello()))
+    for _ in range(20):
+        talk.say(Words(ref="late", send=Send(dialog_id=dialog.id, content=Content(text="late"))))
     end = await talk.ends()
     assert end is not None
     assert end.reason == "FRAME_INVALID"
+    await ann.say(dialog.id, "next")
+    await bystander.has(dialog.id, 2)
+    assert [event.message_created.content.text for event in bystander.events(dialog.id)] == ["next"]
+    assert not talk.all("replies")
 
 
 async def test_a_flood_of_frames_ends_the_stream(live: Chat) -> None:

@@ -60,11 +60,10 @@ class ConnectLine(GrpcLine):
         return self._call
 
     async def received(self) -> AsyncGenerator[frame_pb2.Frame]:
-        hello = frame_pb2.Hello(resume=self.resume, device_id=self.name)
         # Not those of the connection before; nothing may be said before the hello.
         self._call = self._greeted = None
         async with aclosing(super().received()) as frames:
-            greeting = asyncio.ensure_future(self._greet(frame_pb2.ConnectRequest(hello=hello)))
+            greeting = asyncio.ensure_future(self._greet(self.first or self.hello))
             async for frame in frames:
                 yield frame
             await greeting
@@ -145,7 +144,7 @@ class WebSocketLine(Line):
 
     async def received(self) -> AsyncGenerator[frame_pb2.Frame]:
         # An address has no room for a long token: that goes into a frame.
-        fits = len(self.resume) < _FITS
+        fits = len(self.resume) < _FITS and self.first is None
         query = {"token": self.token, **self.form, **(self.query if fits else {})}
         try:
             socket = await connect(
@@ -156,8 +155,7 @@ class WebSocketLine(Line):
             raise Refused(body.get("reason", "NO_REASON"), error.response.status_code) from error
         async with socket:
             if not fits:
-                hello = frame_pb2.Hello(resume=self.resume, device_id=self.name)
-                await socket.send(self.encoded(frame_pb2.ConnectRequest(hello=hello)))
+                await socket.send(self.encoded(self.first or self.hello))
             self.socket = socket
             async for message in socket:
                 yield self.decoded(message)

@@ -99,6 +99,8 @@ class Line(Device, ABC):
         super().__init__(MessagingServiceStub(edge.channel), token, name=name, resume=resume)
         self.edge = edge
         self.stays = stays
+        # What is said first at doors where one speaks, in place of a hello.
+        self.first: frame_pb2.ConnectRequest | None = None
         self.connected = 0
         self.refused: Refused | None = None
         self.lost: list[BaseException] = []
@@ -194,6 +196,11 @@ class Line(Device, ABC):
             assert self.end is not None, (self.frames, self.lost)
             self.refused = Refused(self.end.reason, 0)
         return self.refused
+
+    @property
+    def hello(self) -> frame_pb2.ConnectRequest:
+        """Where it is and who, as a frame."""
+        return frame_pb2.ConnectRequest(hello=frame_pb2.Hello(resume=self.resume, device_id=self.name))
 
     @property
     def query(self) -> dict[str, str]:

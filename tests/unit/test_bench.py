@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from sampan.messaging.v1 import frame_pb2
 from services.stack.bench import report, wire
 from services.stack.bench.loader import decoded, encoded
+from services.stack.bench.measuring import FULL, QUICK, Case, chosen
 from services.stack.bench.messaging import connect_message, unary_message
 from services.stack.bench.rig import PROBE_REST, with_rest_probe
 from services.stack.bench.statistics import Figure, Round, Usage, quantile, rate_figure, summary
@@ -92,6 +94,37 @@ def test_chart_is_well_formed_and_names_each_rate() -> None:
     assert "edge.unary" in said
     assert "75 = 0.75 of echo" in said
     assert "stack.memory" not in said
+
+
+@pytest.mark.parametrize(
+    ("only", "names"),
+    [
+        ("", ["pgbench", "echo", "a.one", "a.two"]),
+        ("one", ["echo", "a.one"]),
+        ("two", ["a.one", "a.two"]),
+        ("echo", ["echo"]),
+        ("beside", ["pgbench", "echo", "a.one"]),
+        ("three", []),
+    ],
+)
+def test_what_is_asked_for_is_measured_with_its_limits(only: str, names: list[str]) -> None:
+    target = wire.Target("t", "localhost", 1, ())
+    cases = [
+        Case("pgbench", target, ()),
+        Case("echo", target, ()),
+        Case("a.one", target, (), limit="echo"),
+        Case("a.two", target, (), limit="same"),
+    ]
+    made_of = {"same": ("a.one",), "beside": ("a.one", "pgbench")}
+    found = chosen(cases, replace(QUICK, only=only), made_of)
+    assert [case.name for case in found] == names
+
+
+def test_what_takes_minutes_is_measured_in_full_or_when_it_is_named() -> None:
+    assert FULL.wants_long("a.million")
+    assert not QUICK.wants_long("a.million")
+    assert replace(QUICK, only="million").wants_long("a.million")
+    assert not replace(FULL, only="idle").wants_long("a.million")
 
 
 def test_calls_after_the_first_refer_to_its_headers() -> None:

@@ -158,7 +158,7 @@ def test_rest_binding_with_another_verb_finds_nothing(path: str, rule: Any) -> N
 def test_what_is_not_transcoded_never_reaches_a_service() -> None:
     rest = [route for route in routes() if " " in route["name"] and not route["name"].endswith(" events")]
     assert len(rest) == len(BINDINGS)
-    assert all(route["route"] == NOWHERE for route in rest)
+    assert all(route["route"].items() >= NOWHERE.items() for route in rest)
 
 
 @pytest.mark.parametrize("method", ["Echo", "EchoPublic", "EchoService", "EchoWithoutPolicy"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from typing import Any
 
@@ -44,3 +45,19 @@ def test_events_are_server_sent_for_who_accepts_them_and_come_before_lines() -> 
     options = route["typed_per_filter_config"][TRANSCODER_FILTER]["print_options"]
     assert options["stream_sse_style_delimited"] is True
     assert "stream_newline_delimited" not in options
+
+
+def test_live_streams_are_not_cut_off_while_nothing_moves_on_them() -> None:
+    live = ("MessagingService.Subscribe", "MessagingService.Connect", "messaging_websocket")
+    found = [route for route in routes(LIVE) if any(name in route["name"] for name in live)]
+    assert len(found) == 5
+    assert all(route["route"]["idle_timeout"] == "0s" for route in found)
+    other = next(route for route in routes(LIVE) if route["name"].endswith("MessagingService.SendMessage"))
+    assert other["route"]["idle_timeout"] != "0s"
+
+
+def test_who_takes_no_byte_is_given_up_as_late_as_the_setting_says() -> None:
+    options = build(replace(SETTINGS, keepalive_seconds=20, patience_seconds=7))["static_resources"]
+    values = {option["name"]: option["int_value"] for option in options["listeners"][0]["socket_options"]}
+    assert values[socket.TCP_USER_TIMEOUT] == 7_000
+    assert values[socket.TCP_KEEPIDLE] == 20

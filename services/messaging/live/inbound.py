@@ -74,12 +74,19 @@ class Inbound:
         self._frames = 0
 
     async def receive(self, frame: frame_pb2.ConnectRequest) -> None:
-        """Takes one frame, already validated. What is wrong with it is answered or ends the stream."""
+        """Takes one frame, already validated. What is wrong with it is answered or ends the stream.
+
+        What comes when the stream has its end is not done.
+        """
+        if self._session.has_end:
+            return
         if self._floods():
             self._session.end(FrameFlood(), keep_rest=True)
             return
-        if frame.ByteSize() > MOST_BYTES:
-            self.refuse(f"the frame is over {MOST_BYTES} bytes")
+        try:
+            check_size(frame)
+        except FrameInvalid as error:
+            self.refuse(error.detail)
             return
         match frame.WhichOneof("frame"):
             case "ping":
@@ -169,6 +176,12 @@ class Inbound:
 
     def _failed(self, ref: str, error: SampanError) -> None:
         self._session.push(frames.reply(ref, error.reason, error.detail))
+
+
+def check_size(frame: frame_pb2.ConnectRequest) -> None:
+    """Raises FrameInvalid for a frame that is larger than the contract allows."""
+    if frame.ByteSize() > MOST_BYTES:
+        raise FrameInvalid(f"the frame is over {MOST_BYTES} bytes")
 
 
 def _request(send: frame_pb2.Send) -> pb.SendMessageRequest:

@@ -154,6 +154,18 @@ class Session:
         self._pending = self.behind = self.ending = self._listed = None
         self.wake()
 
+    def greeting(self) -> list[Piece]:
+        """What it says first, for a client that may yet say where it was: no position, and no event."""
+        pending = self._pending or []
+        first, self._pending = pending[:1], pending[1:] or None
+        self._size -= sum(len(piece.data) for piece in first)
+        return [*first, frames.heartbeat()]
+
+    @property
+    def has_end(self) -> bool:
+        """Whether its last frame is decided, or was sent."""
+        return self._over or self._end is not None
+
     @property
     def is_idle(self) -> bool:
         """Whether it waits for something to send."""

@@ -24,6 +24,9 @@ from services.stack.bench.streams import Listener, Talker, Tally
 from services.stack.bench.websocket import WebSocket
 from services.stack.bench.wire import Request, Target
 
+# Connections that are opened at the same time.
+AT_ONCE = 32
+
 
 class Client(Connection):
     """One HTTP/2 connection that repeats one call, as often at once as `start` says."""
@@ -239,18 +242,24 @@ class Loader:
     async def _opened(self, target: Target, count: int, make: Callable[[int], Any]) -> list[Any]:
         made = self._connections.setdefault(target.name, [])
         while len(made) < count:
-            async with asyncio.timeout(PATIENCE):
-                _, one = await asyncio.get_running_loop().create_connection(
-                    lambda: make(len(made)),
-                    target.host,
-                    target.port,
-                    ssl=context(target),
-                    server_hostname=target.server_name or None,
-                )
-                if isinstance(one, WebSocket):
-                    await one.answered()
-            made.append(one)
+            numbers = range(len(made), min(count, len(made) + AT_ONCE))
+            made += await asyncio.gather(*(_connected(target, make, number) for number in numbers))
         return made
+
+
+async def _connected(target: Target, make: Callable[[int], Any], number: int) -> Any:
+    """A connection; a WebSocket when it has had a frame."""
+    async with asyncio.timeout(PATIENCE):
+        _, one = await asyncio.get_running_loop().create_connection(
+            lambda: make(number),
+            target.host,
+            target.port,
+            ssl=context(target),
+            server_hostname=target.server_name or None,
+        )
+        if isinstance(one, WebSocket):
+            await one.answered()
+    return one
 
 
 async def settled(client: Client | Talker) -> None:

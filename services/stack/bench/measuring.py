@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from services.stack.bench.rig import Rig
@@ -15,7 +15,10 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long to measure. `settle` and `idle` in seconds; the loader keeps `in_flight` calls going."""
+    """How long to measure, and what. `settle` and `idle` in seconds; the loader keeps `in_flight` calls.
+
+    `only`: figures whose name has that in it, each with its limit; all when it is empty.
+    """
 
     rounds: int
     seconds: float
@@ -27,6 +30,15 @@ class Effort:
     idle_streams: tuple[int, ...] = (1_000,)
     idle_websockets: int = 1_000
     long: bool = False
+    only: str = ""
+
+    def wants(self, *names: str) -> bool:
+        """Whether one of these figures is asked for."""
+        return any(self.only in name for name in names)
+
+    def wants_long(self, name: str) -> bool:
+        """The same of one that takes minutes: it is asked for by its name, or by taking all the time."""
+        return self.wants(name) and (self.long or bool(self.only))
 
 
 FULL = Effort(
@@ -53,6 +65,17 @@ class Case:
     servers: tuple[str, ...]
     limit: str = ""
     load: Callable[[float], Round] | None = None
+
+
+def chosen(cases: list[Case], effort: Effort, made_of: Mapping[str, tuple[str, ...]]) -> list[Case]:
+    """The cases that are asked for, with their limits. `made_of`: figures that are no case of their own."""
+    wanted = {case.name for case in cases if effort.wants(case.name)}
+    for figure, parts in made_of.items():
+        wanted.update(parts if effort.wants(figure) else ())
+    for case in cases:
+        if case.name in wanted:
+            wanted.update((case.limit, *made_of.get(case.limit, ())))
+    return [case for case in cases if case.name in wanted]
 
 
 def interleaved(

@@ -14,7 +14,7 @@ import grpc
 from sampan.messaging.v1 import frame_pb2, message_pb2
 from sampan.messaging.v1 import messaging_service_pb2 as api
 from sampan.messaging.v1.messaging_service_pb2_grpc import MessagingServiceStub
-from services.stack.bench.measuring import Case, Effort, Tell, interleaved
+from services.stack.bench.measuring import Case, Effort, Tell, chosen, interleaved
 from services.stack.bench.rig import PEOPLE, People, Rig
 from services.stack.bench.statistics import Figure, Round, rate_figure
 from services.stack.bench.wire import STAMP, Target, grpc_message
@@ -32,6 +32,7 @@ AUDIENCES = {"fanout_1": (1, 1), "fanout_100": (5, 20), "fanout_1000": (25, 40)}
 AT_ONCE = 1_000
 STREAMS_PER_CONNECTION = 100
 MILLION = 1_000_000
+DELIVERY, AMONG_MILLION = "messaging.delivery_1000_at_once", "messaging.send_among_million"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,20 @@ def messaging(rig: Rig, effort: Effort, tell: Tell) -> list[Figure]:
     chain_echo = rig.probe()
     unary = Case("messaging.send_unary", unary_target(rig, cast), (CHAT, POSTGRES), limit="chain_echo")
     echo = Case("chain_echo", chain_echo, ("probe",))
-    figures = million(rig, effort, tell, unary, echo) if effort.long else []
+    figures = million(rig, effort, tell, unary, echo) if effort.wants_long(AMONG_MILLION) else []
     cases = [unary, echo, connect_case(rig, cast, effort), *fan_out_cases(rig, cast)]
+    figures += rates(rig, chosen(cases, effort, {}), effort, tell)
+    if effort.wants(DELIVERY):
+        figures.append(at_once(rig, cast, effort, tell))
+    return figures + idle_streams(rig, cast, effort, tell)
+
+
+def rates(rig: Rig, cases: list[Case], effort: Effort, tell: Tell) -> list[Figure]:
+    """What goes on for a while, round by round."""
+    if not cases:
+        return []
     rounds, usage = interleaved(rig, cases, effort, tell)
+    figures = []
     for case in cases:
         figure = rate_figure(
             "messaging",
@@ -76,8 +88,7 @@ def messaging(rig: Rig, effort: Effort, tell: Tell) -> list[Figure]:
         figures.append(
             replace(figure, unit="deliveries/s") if case.load and "fanout" in case.name else figure
         )
-    figures.append(at_once(rig, cast, effort, tell))
-    return figures + idle_streams(rig, cast, effort, tell)
+    return figures
 
 
 async def invite(rig: Rig) -> Cast:
@@ -230,7 +241,7 @@ def fan_out_case(
 def at_once(rig: Rig, cast: Cast, effort: Effort, tell: Tell) -> Figure:
     """How long messages take from one person to the other when 1000 are sent at the same moment."""
     tell(f"sends {AT_ONCE} messages at once, again and again")
-    target = talking(rig, "messaging.delivery_1000_at_once", cast, cast.ring_dialogs)
+    target = talking(rig, DELIVERY, cast, cast.ring_dialogs)
     rounds = []
     for number in range(effort.rounds + 1):
         found, _ = rig.loader.round(
@@ -253,31 +264,36 @@ def idle_streams(rig: Rig, cast: Cast, effort: Effort, tell: Tell) -> list[Figur
     subscribe = rig.edge_target("messaging.idle", SUBSCRIBE, grpc_message(b""), cast.callers)
     figures = []
     for count in effort.idle_streams:
-        tell(f"opens {count} streams through the edge")
-        connections = -(-count // STREAMS_PER_CONNECTION)
-        how = {"connections": connections, "streams": STREAMS_PER_CONNECTION}
-        figures += held(rig, "hold", replace(subscribe, name=f"messaging.idle_{count}"), count, how)
-    count = effort.idle_websockets
-    path = SERVICES["messaging"].websocket
-    if count and path:
+        name = f"messaging.idle_{count}"
+        if effort.wants(*named(name)):
+            tell(f"opens {count} streams through the edge")
+            connections = -(-count // STREAMS_PER_CONNECTION)
+            how = {"connections": connections, "streams": STREAMS_PER_CONNECTION}
+            figures += held(rig, "hold", replace(subscribe, name=name), count, how)
+    count, path = effort.idle_websockets, SERVICES["messaging"].websocket
+    name = f"messaging.idle_websocket_{count}"
+    if count and path and effort.wants(*named(name)):
         tell(f"opens {count} WebSockets through the edge")
-        address = urlsplit(rig.state.edge).netloc
-        target = rig.rest_target(f"messaging.idle_websocket_{count}", address, path)
+        target = rig.rest_target(name, urlsplit(rig.state.edge).netloc, path)
         figures += held(rig, "hold_websockets", target, count, {"connections": count})
     return figures
 
 
+def named(name: str) -> tuple[str, ...]:
+    """The figures of idle streams, one for each process."""
+    return tuple(f"{name}.{process}" for process in (CHAT, EDGE))
+
+
 def held(rig: Rig, what: str, target: Target, count: int, how: Mapping[str, float]) -> list[Figure]:
     """KiB of each process for each of so many."""
+    rig.renew((CHAT, EDGE))
     before = rig.meter.pss((CHAT, EDGE))
     rig.loader.hold(what, target, **how)
     after = rig.meter.pss((CHAT, EDGE))
     rig.loader.release(target)
     return [
-        Figure(
-            "messaging", f"{target.name}.{name}", (after[name] - before[name]) / count / 1024, "KiB/stream"
-        )
-        for name in (CHAT, EDGE)
+        Figure("messaging", name, (after[process] - before[process]) / count / 1024, "KiB/stream")
+        for name, process in zip(named(target.name), (CHAT, EDGE), strict=True)
     ]
 
 
@@ -289,10 +305,10 @@ def million(rig: Rig, effort: Effort, tell: Tell, unary: Case, echo: Case) -> li
     tell("measures sending into an empty table")
     empty = cost(rig, effort, tell, unary, echo)
     tell("writes a million messages")
-    asyncio.run(fill(rig.database("messaging")))
+    asyncio.run(fill(rig.database("messaging"), rig.superuser()))
     tell("measures sending into a full one")
     full = cost(rig, effort, tell, unary, echo)
-    return [Figure("messaging", "messaging.send_among_million", full / empty, "x of empty", target=1.1)]
+    return [Figure("messaging", AMONG_MILLION, full / empty, "x of empty", target=1.1)]
 
 
 def cost(rig: Rig, effort: Effort, tell: Tell, unary: Case, echo: Case) -> float:
@@ -303,15 +319,20 @@ def cost(rig: Rig, effort: Effort, tell: Tell, unary: Case, echo: Case) -> float
     )
 
 
-async def fill(url: str) -> None:
-    """A thousand dialogs of a thousand messages."""
+async def fill(url: str, superuser: str) -> None:
+    """A thousand dialogs of a thousand messages. Afterwards the server has nothing left to do about them."""
     connection = await asyncpg.connect(url)
     try:
         async with connection.transaction():
             await connection.execute(_FILL_DIALOGS)
             await connection.execute(_FILL_MESSAGES, MILLION // 1000)
             await connection.execute(_FILL_RELAYED)
-        await connection.execute("ANALYZE")
+        await connection.execute("VACUUM (ANALYZE) dialogs, messages, relayed")
+    finally:
+        await connection.close()
+    connection = await asyncpg.connect(superuser)
+    try:
+        await connection.execute("CHECKPOINT")
     finally:
         await connection.close()
 

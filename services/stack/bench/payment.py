@@ -23,7 +23,7 @@ from sampan.payment.v1 import payment_service_pb2 as api
 from sampan.payment.v1.payment_internal_service_pb2_grpc import PaymentInternalServiceStub
 from sampan.payment.v1.payment_service_pb2_grpc import PaymentServiceStub
 from services.stack import binaries
-from services.stack.bench.measuring import Case, Effort, Tell, interleaved
+from services.stack.bench.measuring import Case, Effort, Tell, chosen, interleaved
 from services.stack.bench.rig import People, Rig
 from services.stack.bench.statistics import Figure, Round, rate_figure, summary
 from services.stack.bench.wire import Target, grpc_message
@@ -44,6 +44,7 @@ CALLS = 4
 # Of pgbench, as many as the loader keeps in flight; each has a branch of its own.
 CLIENTS = 32
 DATABASE = "sampan_bench_tpcb"
+BESIDE_PGBENCH = "payment.send_unary_pgbench"
 # Minor units that everybody begins with: never less than they send.
 RICH = 1_000_000_000_000
 FILLED = 5_000_000
@@ -66,7 +67,8 @@ def payment(rig: Rig, effort: Effort, tell: Tell) -> list[Figure]:
     with tpcb(rig, tell) as run_tpcb:
         unary = Case("payment.send_unary", unary_target(rig, cast), (MONEY, POSTGRES), limit="chain_echo")
         echo = Case("chain_echo", chain_echo, ("probe",))
-        figures = among_millions(rig, effort, tell, unary, echo) if effort.long else []
+        wants_millions = effort.wants_long("payment.send_among_millions")
+        figures = among_millions(rig, effort, tell, unary, echo) if wants_millions else []
         cases = [
             Case("pgbench_tpcb", chain_echo, (POSTGRES,), load=run_tpcb),
             unary,
@@ -74,11 +76,15 @@ def payment(rig: Rig, effort: Effort, tell: Tell) -> list[Figure]:
             Case("payment.hot_wallet", hot_target(rig, cast), (MONEY, POSTGRES), limit="payment.send_unary"),
             batch_case(rig, cast, chain_echo),
         ]
+        cases = chosen(cases, effort, {BESIDE_PGBENCH: (unary.name, "pgbench_tpcb")})
+        if not cases:
+            return figures
         rounds, usage = interleaved(rig, cases, effort, tell)
-    # The same calls under another name, beside what the database does without us.
-    rounds["payment.send_unary_pgbench"] = rounds["payment.send_unary"]
-    usage["payment.send_unary_pgbench"] = usage["payment.send_unary"]
-    limits = {case.name: case.limit for case in cases} | {"payment.send_unary_pgbench": "pgbench_tpcb"}
+    limits = {case.name: case.limit for case in cases}
+    if unary.name in rounds and "pgbench_tpcb" in rounds:
+        # The same calls under another name, beside what the database does without us.
+        rounds[BESIDE_PGBENCH], usage[BESIDE_PGBENCH] = rounds[unary.name], usage[unary.name]
+        limits[BESIDE_PGBENCH] = "pgbench_tpcb"
     for name, limit in limits.items():
         figure = rate_figure(
             "payment",

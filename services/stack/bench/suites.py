@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from services.stack.bench.measuring import Case, Effort, Tell, interleaved
+from services.stack.bench.measuring import Case, Effort, Tell, chosen, interleaved
 from services.stack.bench.messaging import messaging
 from services.stack.bench.payment import payment
 from services.stack.bench.rig import Rig
 from services.stack.bench.statistics import Figure, rate_figure
 from services.stack.bench.wire import grpc_message
 
+IDLE_CPU, MEMORY = "stack.idle_cpu", "stack.memory"
+
 
 def edge(rig: Rig, effort: Effort, tell: Tell) -> list[Figure]:
     """What the mesh adds to a bare RPC: the chain, a real read, the edge with its translation to REST."""
-    figures = stack_costs(rig, effort, tell)
+    figures = stack_costs(rig, effort, tell) if effort.wants(IDLE_CPU, MEMORY) else []
     echo = rig.echo()
     chain_echo = rig.probe()
     getme = rig.mesh_target(
@@ -39,9 +41,12 @@ def edge(rig: Rig, effort: Effort, tell: Tell) -> list[Figure]:
         ),
         Case("envoy_echo", rig.rest_target("envoy_echo", address, "/v1/probe/word"), ("edge", "probe")),
     ]
-    rounds, usage = interleaved(rig, cases, effort, tell)
     # The same call under two names: a figure to the bare echo, a limit to what does more.
-    rounds["chain_echo"] = rounds["edge.unary"]
+    cases = chosen(cases, effort, {"chain_echo": ("edge.unary",)})
+    if not cases:
+        return figures
+    rounds, usage = interleaved(rig, cases, effort, tell)
+    rounds["chain_echo"] = rounds.get("edge.unary", [])
     figures += [
         rate_figure(
             "edge",
@@ -67,8 +72,8 @@ def stack_costs(rig: Rig, effort: Effort, tell: Tell) -> list[Figure]:
     cpu = sum(one.cpu_seconds for one in usage) / took * 100
     memory = sum(one.pss_bytes for one in usage) / 2**20
     return [
-        Figure("edge", "stack.idle_cpu", cpu, "% of a core", target=5.0, processes=usage),
-        Figure("edge", "stack.memory", memory, "MiB", target=1024.0, processes=usage),
+        Figure("edge", IDLE_CPU, cpu, "% of a core", target=5.0, processes=usage),
+        Figure("edge", MEMORY, memory, "MiB", target=1024.0, processes=usage),
     ]
 
 

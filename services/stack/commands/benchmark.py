@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from services.stack.commands.console import one_of, table, this_home, told_errors
+from services.stack.errors import StackError
 
 SUITE_NAMES = ("edge", "messaging", "payment")
 
@@ -20,6 +21,9 @@ def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer and shorter rounds: within 4 minutes.")
     ] = False,
+    only: Annotated[
+        str, typer.Option("--only", help="Only figures with this in their name, each with its limit.")
+    ] = "",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures there.")] = None,
     chart_file: Annotated[Path | None, typer.Option("--chart", help="Write a chart there, as SVG.")] = None,
 ) -> None:
@@ -33,8 +37,11 @@ def bench(
       sampan bench edge --quick
       sampan bench messaging --quick
       sampan bench payment --quick
+      sampan bench messaging --only idle_10000
       sampan bench --json figures.json --chart figures.svg
     """
+    from dataclasses import replace
+
     from services.stack.bench import report
     from services.stack.bench.measuring import FULL, QUICK
     from services.stack.bench.rig import rig
@@ -42,13 +49,17 @@ def bench(
 
     with told_errors():
         home, environment = this_home()
-        effort = QUICK if quick else FULL
+        effort = replace(QUICK if quick else FULL, only=only)
         with rig(home, environment, lambda line: typer.echo(f"bench: {line}", err=True)) as found:
             figures = [
                 figure
                 for name in ([suite] if suite else SUITES)
                 for figure in SUITES[name](found, effort, lambda line: typer.echo(f"bench: {line}", err=True))
             ]
+        if not figures:
+            raise StackError(
+                "bench", f"no figure has {only!r} in its name", "Run it without --only to see all."
+            )
         table(report.HEAD, report.rows(figures))
         typer.echo()
         table(("FIGURE", "PROCESS", "PSS MIB", "IDLE CPU S"), report.process_rows(figures))

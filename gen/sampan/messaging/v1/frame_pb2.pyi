@@ -641,7 +641,9 @@ class ConnectRequest(_message.Message):
     """Comes back in the `Reply`; at most 64 characters. Without one there is a Reply only when the frame failed."""
     @_builtins.property
     def hello(self) -> Global___Hello:
-        """Where to begin; only as the first frame. Without it the stream is live from now."""
+        """Where to begin; only as the first frame, to be said at once. Who says nothing is told `heads` without a token after 0.1 s, and is
+        live after about a second, from when the call came.
+        """
 
     @_builtins.property
     def send(self) -> Global___Send:

@@ -414,8 +414,8 @@ class MessagingServiceServicer:
     def Connect(self, request_iterator, context):
         """The same both ways, for gRPC: the client writes, acknowledges, marks as read and says that it is writing over the same stream. The
         WebSocket at /websocket carries the same frames, as JSON in text messages or protobuf in binary ones.
-        Errors: as Subscribe. A frame that fails is answered by a `Reply`, and the stream goes on; one that cannot be read ends it with FRAME_INVALID, more
-        than 200 a second with FRAME_FLOOD.
+        Errors: as Subscribe, and FRAME_INVALID (400) for a first frame that breaks a rule. A later frame that fails is answered by a `Reply`, and the
+        stream goes on; one that cannot be read ends it with FRAME_INVALID, more than 200 a second with FRAME_FLOOD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

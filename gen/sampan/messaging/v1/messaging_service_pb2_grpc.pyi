@@ -159,8 +159,8 @@ class MessagingServiceStub:
     Connect: _grpc.StreamStreamMultiCallable[_frame_pb2.ConnectRequest, _frame_pb2.Frame]
     """The same both ways, for gRPC: the client writes, acknowledges, marks as read and says that it is writing over the same stream. The
     WebSocket at /websocket carries the same frames, as JSON in text messages or protobuf in binary ones.
-    Errors: as Subscribe. A frame that fails is answered by a `Reply`, and the stream goes on; one that cannot be read ends it with FRAME_INVALID, more
-    than 200 a second with FRAME_FLOOD.
+    Errors: as Subscribe, and FRAME_INVALID (400) for a first frame that breaks a rule. A later frame that fails is answered by a `Reply`, and the
+    stream goes on; one that cannot be read ends it with FRAME_INVALID, more than 200 a second with FRAME_FLOOD.
     """
     AckEvents: _grpc.UnaryUnaryMultiCallable[_messaging_service_pb2.AckEventsRequest, _messaging_service_pb2.AckEventsResponse]
     """Keeps where a device is, so that it may come back with its `device_id` alone. REST: POST /v1/events/ack.
@@ -295,8 +295,8 @@ class MessagingServiceAsyncStub(MessagingServiceStub):
     Connect: _aio.StreamStreamMultiCallable[_frame_pb2.ConnectRequest, _frame_pb2.Frame]  # type: ignore[assignment]
     """The same both ways, for gRPC: the client writes, acknowledges, marks as read and says that it is writing over the same stream. The
     WebSocket at /websocket carries the same frames, as JSON in text messages or protobuf in binary ones.
-    Errors: as Subscribe. A frame that fails is answered by a `Reply`, and the stream goes on; one that cannot be read ends it with FRAME_INVALID, more
-    than 200 a second with FRAME_FLOOD.
+    Errors: as Subscribe, and FRAME_INVALID (400) for a first frame that breaks a rule. A later frame that fails is answered by a `Reply`, and the
+    stream goes on; one that cannot be read ends it with FRAME_INVALID, more than 200 a second with FRAME_FLOOD.
     """
     AckEvents: _aio.UnaryUnaryMultiCallable[_messaging_service_pb2.AckEventsRequest, _messaging_service_pb2.AckEventsResponse]  # type: ignore[assignment]
     """Keeps where a device is, so that it may come back with its `device_id` alone. REST: POST /v1/events/ack.
@@ -590,8 +590,8 @@ class MessagingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_frame_pb2.Frame], _abc.AsyncIterator[_frame_pb2.Frame]]:
         """The same both ways, for gRPC: the client writes, acknowledges, marks as read and says that it is writing over the same stream. The
         WebSocket at /websocket carries the same frames, as JSON in text messages or protobuf in binary ones.
-        Errors: as Subscribe. A frame that fails is answered by a `Reply`, and the stream goes on; one that cannot be read ends it with FRAME_INVALID, more
-        than 200 a second with FRAME_FLOOD.
+        Errors: as Subscribe, and FRAME_INVALID (400) for a first frame that breaks a rule. A later frame that fails is answered by a `Reply`, and the
+        stream goes on; one that cannot be read ends it with FRAME_INVALID, more than 200 a second with FRAME_FLOOD.
         """
 
     @_abc_1.abstractmethod
