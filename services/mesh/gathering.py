@@ -10,17 +10,25 @@ SLICE = 0.001
 _WORTH = 4
 # How much the newest measure of the rate counts.
 _NEW = 0.5
+# A crowd of twice this many goes in halves: while one is being committed, the other comes and goes.
+HALF = 8
+# Where half of a crowd needs longer than the window to come, it gets at most so many windows.
+_WINDOWS = 5
 
 
 class Gathering:
     """Knows how fast requests arrive and how many callers there are. Times in seconds of one clock.
 
     `window` bounds a wait. `expected` is how many callers there seem to be: those of the last batch, who may
-    be back at once, and those who waited when it was answered. When all of them wait, nobody is missing.
+    be back at once, and all others who waited or were in flight when it was answered. A batch is worth
+    `enough`, or all of them, or, where `halves` may be in flight side by side, half of a crowd: in lockstep
+    the database would wait for this process and this process for the database.
     """
 
-    def __init__(self, window: float) -> None:
+    def __init__(self, window: float, *, enough: int, halves: bool) -> None:
         self._window = window
+        self._enough = enough
+        self._halves = halves
         self._rate = 0.0
         self.expected = 0
         self._departed = -math.inf
@@ -33,12 +41,24 @@ class Gathering:
         self._rate += _NEW * ((arrived - self._arrived) / elapsed - self._rate)
         self._departed, self._arrived = now, arrived
 
-    def landed(self, now: float, size: int, waiting: int) -> None:
-        """A batch of `size` was answered while others were `waiting`."""
-        self._landed, self.expected = now, size + waiting
+    def landed(self, now: float, size: int, others: int) -> None:
+        """A batch of `size` was answered while `others` waited or were in flight."""
+        self._landed, self.expected = now, size + others
 
     def opens(self, now: float, waiting: int) -> bool:
         """Whether the next batch should wait for more. Never for one who comes alone."""
         if waiting <= 1 and (self.expected <= 1 or now - self._landed > self._window):
             return False
         return self._rate * self._window >= _WORTH
+
+    def patience(self, wanted: int) -> float:
+        """Seconds that a batch may gather: the window, or as long as so many need to come on a slow machine."""
+        if not self._halves or self.expected < 2 * HALF:
+            return self._window
+        return min(max(self._window, 1.5 * wanted / max(self._rate, 1.0)), _WINDOWS * self._window)
+
+    def wanted(self, *, beside: bool) -> int:
+        """So many need not wait for more; `beside` a batch in flight only a share that is worth one."""
+        if self._halves and self.expected >= 2 * HALF:
+            return min(self._enough, (self.expected + 1) // 2)
+        return self._enough if beside else min(self._enough, self.expected)

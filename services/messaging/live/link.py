@@ -31,6 +31,7 @@ class Link:
 
     def __init__(self, bus: Bus | None) -> None:
         self.process = os.urandom(wire.PROCESS)
+        self._subject = f"{wire.LIVE}.{self.process.hex()}"
         self._bus = bus
         self._events: list[LiveEvent] = []
         self._news: list[News] = []
@@ -108,10 +109,9 @@ class Link:
                     await self._say(bus, events, news)
 
     async def _say(self, bus: Bus, events: Sequence[LiveEvent], news: Sequence[News]) -> None:
-        for bucket, some in _by_bucket(events).items():
-            for message in wire.pack_events(self.process, some):
-                if not await _is_lost():
-                    await bus.say(f"{wire.LIVE}.{bucket}", message)
+        for message in wire.pack_events(self.process, events):
+            if not await _is_lost():
+                await bus.say(self._subject, message)
         for one in news:
             bucket = wire.bucket(one.user_ids[0] if one.user_ids else one.dialog_id)
             for message in wire.pack_news(self.process, (one,)):
@@ -142,13 +142,6 @@ async def _is_lost() -> bool:
     except faults.FaultRaised:
         return True
     return False
-
-
-def _by_bucket(events: Sequence[LiveEvent]) -> dict[str, list[LiveEvent]]:
-    found: dict[str, list[LiveEvent]] = {}
-    for event in events:
-        found.setdefault(wire.bucket(event.dialog_id), []).append(event)
-    return found
 
 
 def batches(found: Sequence[UUID], size: int) -> Iterator[Sequence[UUID]]:
