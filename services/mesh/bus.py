@@ -62,9 +62,9 @@ class Bus:
         """Has what comes on a subject handed over, in every connection. To be said before `run`."""
         self._heard.append((subject, told))
 
-    async def say(self, subject: str, payload: bytes) -> None:
-        """Says something to those who listen just now; nothing of it is kept. Raises BUS_ERRORS."""
-        await self._client.publish(subject, payload)
+    async def say(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> None:
+        """Says something to those who listen just now, and asks for no answer. Raises BUS_ERRORS."""
+        await self._client.publish(subject, payload, headers=headers)
 
     async def flush(self) -> None:
         """Returns when the server has all that was said. Raises one of BUS_ERRORS."""

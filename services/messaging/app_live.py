@@ -35,7 +35,7 @@ from services.messaging.websocket import WebSockets
 # The relay of messages publishes at most so often, in seconds, and rests as many times as long as it worked:
 # it shares its event loop with those who send. In a flood it falls behind, and catches up when that is over.
 _GATHER = 0.05
-_EASE = 9.0
+_EASE = 19.0
 
 
 class Live:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -15,6 +15,7 @@ from services.messaging.domain import PAYMENT, Draft, Kind, Message, Role, messa
 # Numbers of the fields of Event.change: the kinds of `changes`.
 CREATED = frame_pb2.Event.MESSAGE_CREATED_FIELD_NUMBER
 EDITED = frame_pb2.Event.MESSAGE_EDITED_FIELD_NUMBER
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +119,8 @@ def live(change: Change, dialog_id: UUID, seq: int, at: datetime) -> bytes:
 
 def moment(at: datetime) -> Timestamp:
     """A time of the database."""
-    stamp = Timestamp()
-    stamp.FromDatetime(at)
-    return stamp
+    past = at - _EPOCH
+    return Timestamp(seconds=past.days * 86_400 + past.seconds, nanos=past.microseconds * 1000)
 
 
 def new_message(

@@ -22,11 +22,16 @@ from services.messaging.posting import Posted
 
 # The contract says so.
 MOST_BYTES = 256 * 1024
-_SERVICE = "/sampan.messaging.v1.MessagingService/"
 # What each frame stands for.
-_METHODS = {"send": "SendMessage", "read": "MarkRead", "typing": "SendTyping", "ack": "AckEvents"}
-
-
+_METHODS = {
+    frame: f"/sampan.messaging.v1.MessagingService/{method}"
+    for frame, method in (
+        ("send", "SendMessage"),
+        ("read", "MarkRead"),
+        ("typing", "SendTyping"),
+        ("ack", "AckEvents"),
+    )
+}
 # Seconds that a frame may take, as the contract has it for the methods.
 _SECONDS = 5.0
 
@@ -87,13 +92,16 @@ class Inbound:
         "_session",
         "_tasks",
         "_timer",
+        "_working",
     )
 
     def __init__(self, desk: Desk, session: Session, call: Call) -> None:
         self._desk = desk
         self._session = session
         self._call = call
-        self._room = asyncio.Semaphore(desk.most)
+        # Frames that are worked on, and who waits for room for one more.
+        self._working = 0
+        self._room: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         # Messages on their way, with when they must be there, and what looks whether they are.
         self._sending: dict[asyncio.Future[Posted | SampanError], float] = {}
@@ -115,11 +123,21 @@ class Inbound:
                 self._done(frame.ref)
             case "hello" | None:
                 self.refuse("hello comes first, and only once")
-            case "send":
-                if await self._admits(frame):
+            case what:
+                if self._working >= self._desk.most:
+                    await self._has_room()
+                # Counted before it is begun: what waits for that must not be overtaken by what follows.
+                try:
+                    waiting = self._desk.count(_METHODS[what], self._call)
+                    if waiting is not None:
+                        await waiting
+                except SampanError as error:
+                    self._failed(frame.ref, error)
+                    return
+                self._working += 1
+                if what == "send":
                     self._send(frame.ref, frame.send)
-            case _:
-                if await self._admits(frame):
+                else:
                     self._start(frame.ref, partial(self._do, frame))
 
     def greeted(self, ref: str) -> None:
@@ -146,27 +164,17 @@ class Inbound:
         self._frames += 1
         return self._frames > self._desk.frames_per_second
 
-    async def _admits(self, frame: frame_pb2.ConnectRequest) -> bool:
-        """Waits for room for one frame more; False when it was refused as a call too many."""
-        await self._room.acquire()
-        # Counted before it is begun: what waits for that must not be overtaken by what follows.
-        refused = await self._counted(frame)
-        if refused is None:
-            return True
-        self._room.release()
-        self._failed(frame.ref, refused)
-        return False
+    async def _has_room(self) -> None:
+        """Waits until one more may be worked on. Only who reads the frames waits here."""
+        while self._working >= self._desk.most:
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
 
-    async def _counted(self, frame: frame_pb2.ConnectRequest) -> SampanError | None:
-        """Counts a frame as a call of the method that it stands for; the error that refuses it, or None."""
-        path = _SERVICE + _METHODS[frame.WhichOneof("frame") or ""]
-        try:
-            waiting = self._desk.count(path, self._call)
-            if waiting is not None:
-                await waiting
-        except SampanError as error:
-            return error
-        return None
+    def _leaves(self) -> None:
+        """A frame is done."""
+        self._working -= 1
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
 
     # Messages have no task each: that would cost more than all else that is done here for one.
 
@@ -175,7 +183,7 @@ class Inbound:
         try:
             draft, future = self._desk.writer.begin(given, self._call, ends)
         except Exception as error:
-            self._room.release()
+            self._leaves()
             self._broken(ref, error)
             return
         self._sending[future] = ends
@@ -190,7 +198,7 @@ class Inbound:
             # The task gives back the room.
             self._start(ref, partial(self._desk.writer.known, draft, answer))
             return
-        self._room.release()
+        self._leaves()
         if isinstance(answer, SampanError):
             self._failed(ref, answer)
         elif answer is not None and answer.message is not None and ref:
@@ -215,7 +223,7 @@ class Inbound:
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        self._room.release()
+        self._leaves()
         self._tasks.discard(task)
 
     async def _work(self, ref: str, what: Callable[[], Awaitable[message_pb2.Message | None]]) -> None:
