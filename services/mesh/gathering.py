@@ -19,8 +19,9 @@ _WINDOWS = 5
 class Gathering:
     """Knows how fast requests arrive and how many callers there are. Times in seconds of one clock.
 
-    `window` bounds a wait. `expected` is how many callers there seem to be: those of the last batch, who may
-    be back at once, and all others who waited or were in flight when it was answered. A batch is worth
+    `window` bounds a wait. `expected` is how many callers there seem to be: those of a batch, who may be back
+    at once, and all others who waited or were in flight when it was answered. Who is on the way is not seen,
+    so that number is believed for a while, until nobody more comes. A batch is worth
     `enough`, or all of them, or, where `halves` may be in flight side by side, half of a crowd: in lockstep
     the database would wait for this process and this process for the database.
     """
@@ -43,22 +44,34 @@ class Gathering:
 
     def landed(self, now: float, size: int, others: int) -> None:
         """A batch of `size` was answered while `others` waited or were in flight."""
-        self._landed, self.expected = now, size + others
+        self._landed = now
+        self.expected = max(size + others, self.expected - 1)
+
+    def complete(self, waiting: int) -> None:
+        """All callers are among those who wait: nobody else comes."""
+        self.expected = waiting
 
     def opens(self, now: float, waiting: int) -> bool:
         """Whether the next batch should wait for more. Never for one who comes alone."""
-        if waiting <= 1 and (self.expected <= 1 or now - self._landed > self._window):
+        longest = self._longest
+        if waiting <= 1 and (self.expected <= 1 or now - self._landed > longest):
             return False
-        return self._rate * self._window >= _WORTH
+        return self._rate * longest >= _WORTH
 
     def patience(self, wanted: int) -> float:
         """Seconds that a batch may gather: the window, or as long as so many need to come on a slow machine."""
-        if not self._halves or self.expected < 2 * HALF:
-            return self._window
-        return min(max(self._window, 1.5 * wanted / max(self._rate, 1.0)), _WINDOWS * self._window)
+        return min(max(self._window, 1.5 * wanted / max(self._rate, 1.0)), self._longest)
+
+    @property
+    def _longest(self) -> float:
+        return self._window * (_WINDOWS if self._is_crowd else 1)
+
+    @property
+    def _is_crowd(self) -> bool:
+        return self._halves and self.expected >= 2 * HALF
 
     def wanted(self, *, beside: bool) -> int:
         """So many need not wait for more; `beside` a batch in flight only a share that is worth one."""
-        if self._halves and self.expected >= 2 * HALF:
+        if self._is_crowd:
             return min(self._enough, (self.expected + 1) // 2)
         return self._enough if beside else min(self._enough, self.expected)

@@ -88,6 +88,8 @@ class GroupCommit(Generic[Entry, Result]):
         self._timer: asyncio.TimerHandle | None = None
         self._since = 0.0
         self._seen = 0
+        # When the timer should fire.
+        self._due = 0.0
         # So many need not wait for more.
         self._wanted = limits.enough
         # A batch departs, but has not taken its entries yet.
@@ -186,8 +188,12 @@ class GroupCommit(Generic[Entry, Result]):
         if alone or ready >= self._wanted or self._closing:
             self._depart(now)
         elif self._timer is None:
-            self._since, self._seen = now, self._arrived
-            self._timer = asyncio.get_running_loop().call_later(SLICE, self._look)
+            self._since = now
+            self._wait_on(now)
+
+    def _wait_on(self, now: float) -> None:
+        self._seen, self._due = self._arrived, now + SLICE
+        self._timer = asyncio.get_running_loop().call_later(SLICE, self._look)
 
     def _look(self) -> None:
         """A slice of the wait is over. It goes on while more come, and next to another batch to its end."""
@@ -196,12 +202,14 @@ class GroupCommit(Generic[Entry, Result]):
             self._stop_timer()
             return
         now = self._clock()
-        quiet = self._arrived == self._seen and not self._in_flight
+        # A loop that comes late was busy: it has not looked yet who is there.
+        quiet = self._arrived == self._seen and not self._in_flight and now - self._due < SLICE
+        if quiet:
+            self._gathering.complete(self._lanes.ready)
         if quiet or now - self._since >= self._gathering.patience(self._wanted):
             self._depart(now)
-            return
-        self._seen = self._arrived
-        self._timer = asyncio.get_running_loop().call_later(SLICE, self._look)
+        else:
+            self._wait_on(now)
 
     def _depart(self, now: float) -> None:
         self.counters.last_window = now - self._since if self._since else 0.0

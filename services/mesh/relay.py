@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # The advisory lock of the database; each service has one database.
 _LOCK = 0x5A4D_0002
-# Rows that are under way at once.
+# Rows that are under way at once, unless another number is given.
 BATCH = 1000
 # Seconds in which more events gather while there are many: each batch costs a query, a commit and a round
 # trip.
@@ -122,9 +122,9 @@ class Relay:
     """One for each service that publishes, in each of its processes. `url` is that of the running role.
 
     The connection must be straight to the server, or through a pooler in session mode: it holds a lock. Of
-    all subjects of the context the stream has `subjects`, if there are some. After each batch the relay rests
-    for `gather` seconds, and `ease` times as long as the batch took, but never longer than LONGEST_REST: it
-    may leave the loop to others.
+    all subjects of the context the stream has `subjects`, if there are some. After each batch of `most` the
+    relay rests for `gather` seconds, and `ease` times as long as the batch took, but never longer than
+    LONGEST_REST: it may leave the loop to others.
     """
 
     def __init__(
@@ -138,6 +138,7 @@ class Relay:
         *,
         timeout: float,
         subjects: Sequence[str] = (),
+        most: int = BATCH,
         gather: float = 0.0,
         ease: float = 0.0,
         duplicates_seconds: float = DUPLICATES_SECONDS,
@@ -148,6 +149,7 @@ class Relay:
         self._bus = bus
         self._source = source
         self._subjects = subjects
+        self._most = most
         self._gather = gather
         self._ease = ease
         self._mesh = mesh
@@ -207,7 +209,7 @@ class Relay:
                 await self._settle_stream(connection)
                 known_until = now() + self._look_seconds
             began = now()
-            rows, more = await self._source.fetch(connection, BATCH)
+            rows, more = await self._source.fetch(connection, self._most)
             if rows and not await self._batch(connection, rows):
                 # Somebody may have removed the stream; or it is full, or away.
                 known_until, self._doubts = 0.0, True

@@ -21,6 +21,8 @@ _ECHO = 0.25
 AWAY_AFTER = 0.75
 # Longest that one round of publishing may take.
 _TIMEOUT = 1.0
+# Seconds between two rounds, in which what happens gathers: a message costs much more than what is in it.
+_GATHER = 0.004
 # Dialogs of which others will be told later that they have more events; and what waits to be sent, at most.
 _MOST_UNTOLD = 20_000
 _MOST_WAITING = 20_000
@@ -107,6 +109,7 @@ class Link:
             with contextlib.suppress(*BUS_ERRORS):
                 async with asyncio.timeout(_TIMEOUT):
                     await self._say(bus, events, news)
+            await asyncio.sleep(_GATHER)
 
     async def _say(self, bus: Bus, events: Sequence[LiveEvent], news: Sequence[News]) -> None:
         for message in wire.pack_events(self.process, events):
