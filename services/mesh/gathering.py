@@ -12,18 +12,18 @@ _WORTH = 4
 _NEW = 0.5
 # A crowd of twice this many goes in halves: while one is being committed, the other comes and goes.
 HALF = 8
-# Where half of a crowd needs longer than the window to come, it gets at most so many windows.
-_WINDOWS = 5
+# Windows between two batches of a crowd, unless a half is there before.
+_PACE = 2
 
 
 class Gathering:
     """Knows how fast requests arrive and how many callers there are. Times in seconds of one clock.
 
-    `window` bounds a wait. `expected` is how many callers there seem to be: those of a batch, who may be back
-    at once, and all others who waited or were in flight when it was answered. Who is on the way is not seen,
-    so that number is believed for a while, until nobody more comes. A batch is worth
+    `window` bounds a wait. `expected` is how many callers there seem to be: those of the last batch, who may
+    be back at once, and all others who waited or were in flight when it was answered. A batch is worth
     `enough`, or all of them, or, where `halves` may be in flight side by side, half of a crowd: in lockstep
-    the database would wait for this process and this process for the database.
+    the database would wait for this process, and this process for the database. Of a crowd many are on the
+    way, unseen: it is believed for a while to be as large as it was.
     """
 
     def __init__(self, window: float, *, enough: int, halves: bool) -> None:
@@ -36,6 +36,11 @@ class Gathering:
         self._landed = -math.inf
         self._arrived = 0
 
+    @property
+    def is_crowd(self) -> bool:
+        """Whether there are so many that they go in halves."""
+        return self._halves and self.expected >= 2 * HALF and self._rate * _PACE * self._window >= _WORTH
+
     def departs(self, now: float, arrived: int) -> None:
         """A batch departs; `arrived` requests have ever come."""
         elapsed = max(now - self._departed, SLICE / 10)
@@ -45,33 +50,20 @@ class Gathering:
     def landed(self, now: float, size: int, others: int) -> None:
         """A batch of `size` was answered while `others` waited or were in flight."""
         self._landed = now
-        self.expected = max(size + others, self.expected - 1)
-
-    def complete(self, waiting: int) -> None:
-        """All callers are among those who wait: nobody else comes."""
-        self.expected = waiting
+        self.expected = max(size + others, self.expected - 1 if self.is_crowd else 0)
 
     def opens(self, now: float, waiting: int) -> bool:
         """Whether the next batch should wait for more. Never for one who comes alone."""
-        longest = self._longest
-        if waiting <= 1 and (self.expected <= 1 or now - self._landed > longest):
+        if waiting <= 1 and (self.expected <= 1 or now - self._landed > self._window):
             return False
-        return self._rate * longest >= _WORTH
+        return self._rate * self._window >= _WORTH
 
-    def patience(self, wanted: int) -> float:
-        """Seconds that a batch may gather: the window, or as long as so many need to come on a slow machine."""
-        return min(max(self._window, 1.5 * wanted / max(self._rate, 1.0)), self._longest)
-
-    @property
-    def _longest(self) -> float:
-        return self._window * (_WINDOWS if self._is_crowd else 1)
-
-    @property
-    def _is_crowd(self) -> bool:
-        return self._halves and self.expected >= 2 * HALF
+    def rest(self, now: float) -> float:
+        """Seconds until the next batch of a crowd departs, however few have come."""
+        return self._departed + _PACE * self._window - now
 
     def wanted(self, *, beside: bool) -> int:
         """So many need not wait for more; `beside` a batch in flight only a share that is worth one."""
-        if self._is_crowd:
+        if self.is_crowd:
             return min(self._enough, (self.expected + 1) // 2)
         return self._enough if beside else min(self._enough, self.expected)

@@ -35,8 +35,8 @@ _WAITS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256,
 class Limits:
     """`batch` entries and `batch_bytes` in a transaction, `parallel` of them at once; `queue` entries and
     `queue_bytes` may wait. A batch of `enough`, or of half of a crowd, waits for nobody; no batch gathers for
-    more than `window` seconds. A part of a batch is posted at most `tries` times; when a commit's answer is lost, `patience`
-    seconds are spent to find out.
+    more than `window` seconds, or twice that where half of a crowd is slow to come. A part of a batch is
+    posted at most `tries` times; when a commit's answer is lost, `patience` seconds are spent to find out.
     """
 
     batch: int = 256
@@ -88,8 +88,6 @@ class GroupCommit(Generic[Entry, Result]):
         self._timer: asyncio.TimerHandle | None = None
         self._since = 0.0
         self._seen = 0
-        # When the timer should fire.
-        self._due = 0.0
         # So many need not wait for more.
         self._wanted = limits.enough
         # A batch departs, but has not taken its entries yet.
@@ -183,33 +181,41 @@ class GroupCommit(Generic[Entry, Result]):
         ready = self._lanes.ready
         if not ready or self._boarding or self._in_flight >= self._limits.parallel or self._closed:
             return
-        now = self._clock()
-        alone = not self._in_flight and not self._gathering.opens(now, ready)
-        if alone or ready >= self._wanted or self._closing:
+        now, wait = self._clock(), SLICE
+        if self._gathering.is_crowd:
+            wait = self._gathering.rest(now)
+            goes = wait <= 0
+        else:
+            goes = not self._in_flight and not self._gathering.opens(now, ready)
+        if goes or ready >= self._wanted or self._closing:
             self._depart(now)
         elif self._timer is None:
             self._since = now
-            self._wait_on(now)
+            self._wait_on(wait)
 
-    def _wait_on(self, now: float) -> None:
-        self._seen, self._due = self._arrived, now + SLICE
-        self._timer = asyncio.get_running_loop().call_later(SLICE, self._look)
+    def _wait_on(self, seconds: float) -> None:
+        self._seen = self._arrived
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
 
     def _look(self) -> None:
-        """A slice of the wait is over. It goes on while more come, and next to another batch to its end."""
+        """A part of the wait is over. It goes on while more come, and next to another batch to its end."""
         self._timer = None
         if not self._lanes.ready or self._in_flight >= self._limits.parallel or self._closed:
             self._stop_timer()
             return
         now = self._clock()
-        # A loop that comes late was busy: it has not looked yet who is there.
-        quiet = self._arrived == self._seen and not self._in_flight and now - self._due < SLICE
-        if quiet:
-            self._gathering.complete(self._lanes.ready)
-        if quiet or now - self._since >= self._gathering.patience(self._wanted):
+        wait = SLICE
+        if self._gathering.is_crowd:
+            wait = self._gathering.rest(now)
+            # Timers may be a little early.
+            goes = wait < SLICE
+        else:
+            quiet = self._arrived == self._seen and not self._in_flight
+            goes = quiet or now - self._since >= self._limits.window
+        if goes:
             self._depart(now)
         else:
-            self._wait_on(now)
+            self._wait_on(wait)
 
     def _depart(self, now: float) -> None:
         self.counters.last_window = now - self._since if self._since else 0.0

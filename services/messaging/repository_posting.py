@@ -11,7 +11,6 @@ from asyncpg import Record
 from services.mesh.fast_database import FastDatabase
 from services.messaging.domain import Draft
 
-
 Value = TypeVar("Value")
 
 

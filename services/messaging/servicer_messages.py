@@ -49,7 +49,7 @@ class MessageMethods:
         return shown
 
     def begin(self, given: frame_pb2.Send, call: Call, ends: float) -> Sending:
-        """SendMessage for a frame of a stream: its end is heard of by the future, and no task waits for it."""
+        """SendMessage for a frame of a stream: the future tells how it ends, and no task waits for it."""
         draft = self._drafts.of(shapes.user_of(call), given)
         return draft, self._messages.begin(draft, ends)
 

@@ -149,41 +149,63 @@ async def test_of_a_crowd_one_half_is_committed_while_the_other_comes() -> None:
             return await super().post(batch)
 
     group = GroupCommit(Gated(), limits=Limits(parallel=3, window=3600), clock=lambda: 1.0)
-    first = [submit(group, Entry(lane)) for lane in range(40)]
-    await turns()
-    assert flying == [40]
-    gates[0].set()
-    await asyncio.gather(*first)
+    for number in range(2):
+        # All at once, and then all again: so many there are, and so quickly they come.
+        crowd = [submit(group, Entry(lane)) for lane in range(40)]
+        gates[number].set()
+        await asyncio.gather(*crowd)
+    assert flying == [40, 40]
     one_half = [submit(group, Entry(lane)) for lane in range(20)]
     await turns()
-    assert flying == [40, 20]
+    assert flying == [40, 40, 20]
     other_half = [submit(group, Entry(lane)) for lane in range(20, 39)]
     await turns()
     # Next to a batch in flight only half of them are worth another one.
-    assert flying == [40, 20]
+    assert flying == [40, 40, 20]
     other_half.append(submit(group, Entry(39)))
     await turns()
-    assert flying == [40, 20, 20]
-    gates[2].set()
+    assert flying == [40, 40, 20, 20]
+    gates[3].set()
     await asyncio.gather(*other_half)
-    gates[1].set()
+    gates[2].set()
     await asyncio.gather(*one_half)
 
 
-def test_a_slow_crowd_gets_more_time_to_gather_but_not_for_ever() -> None:
+def test_a_crowd_goes_in_halves_or_at_a_pace_as_long_as_it_is_one() -> None:
     gathering = Gathering(window=0.004, enough=64, halves=True)
-    assert gathering.patience(16) == 0.004
+    assert not gathering.is_crowd
     now, arrived = 0.0, 0
     for _ in range(20):
         now, arrived = now + 0.01, arrived + 20
         gathering.departs(now, arrived)
         gathering.landed(now, size=20, others=12)
+    assert gathering.is_crowd
     assert gathering.wanted(beside=True) == gathering.wanted(beside=False) == 16
-    # 2,000 a second: sixteen need 8 ms.
-    assert 0.008 < gathering.patience(16) < 0.016
-    assert gathering.patience(64) == 0.02
+    assert gathering.rest(now + 0.003) == pytest.approx(0.005)
+    # Those on the way are not seen.
     gathering.landed(now, size=4, others=0)
-    assert gathering.patience(4) == 0.004
+    assert gathering.wanted(beside=True) == 16
+    # One is left, who comes again and again.
+    for _ in range(10):
+        now, arrived = now + 0.008, arrived + 1
+        gathering.departs(now, arrived)
+        gathering.landed(now, size=1, others=0)
+    assert not gathering.is_crowd
+    assert gathering.wanted(beside=False) == 1
+
+
+async def test_of_a_crowd_that_is_slow_the_first_do_not_wait_long() -> None:
+    store = Memory()
+    group = GroupCommit(store, limits=Limits(parallel=2))
+
+    async def client(lane: int) -> None:
+        for _ in range(50):
+            await group.submit(Entry(lane), lane=lane)
+            await asyncio.sleep(0.001 * (lane % 5))
+
+    await asyncio.gather(*(client(lane) for lane in range(40)))
+    assert group.counters.entries / group.counters.batches > 5
+    assert group.counters.last_window < 0.008 + 50 * SLICE
 
 
 async def test_who_cancels_its_future_is_left_out_of_the_batch() -> None:
