@@ -84,6 +84,7 @@ class Inbound:
 
     __slots__ = (
         "_call",
+        "_closed",
         "_desk",
         "_frames",
         "_room",
@@ -106,6 +107,7 @@ class Inbound:
         # Messages on their way, with when they must be there, and what looks whether they are.
         self._sending: dict[asyncio.Future[Posted | SampanError], float] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
         self._second = 0
         self._frames = 0
 
@@ -150,6 +152,7 @@ class Inbound:
 
     def close(self) -> None:
         """Nobody waits for answers any more; what is being written is written all the same."""
+        self._closed = True
         for task in self._tasks:
             task.cancel()
         for future in self._sending:
@@ -193,7 +196,7 @@ class Inbound:
 
     def _sent(self, ref: str, draft: Draft, future: asyncio.Future[Posted | SampanError]) -> None:
         del self._sending[future]
-        answer = None if future.cancelled() else future.result()
+        answer = None if future.cancelled() or self._closed else future.result()
         if isinstance(answer, Posted) and answer.message is None:
             # The task gives back the room.
             self._start(ref, partial(self._desk.writer.known, draft, answer))
