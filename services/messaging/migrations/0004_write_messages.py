@@ -76,10 +76,9 @@ BEGIN
             place, is_last, marks, ord)
         JOIN dialogs d ON d.id = g.dialog_id AND d.closed_at IS NULL
         JOIN members m ON m.dialog_id = g.dialog_id AND m.user_id = g.sender_id AND m.left_seq IS NULL
-        WHERE (d.first_seq = 1 OR NOT EXISTS (
-            SELECT FROM spent_ids s
-            WHERE s.dialog_id = g.dialog_id AND s.sender_id = g.sender_id AND s.client_message_id = g.key
-        )) AND (d.kind <> 1 OR g.type <> 'text' OR NOT EXISTS (
+        LEFT JOIN spent_ids spent ON d.first_seq > 1 AND spent.dialog_id = g.dialog_id
+            AND spent.sender_id = g.sender_id AND spent.client_message_id = g.key
+        WHERE spent.seq IS NULL AND (d.kind <> 1 OR g.type <> 'text' OR NOT EXISTS (
             SELECT FROM members o JOIN blocks b
             ON (b.blocker = o.user_id AND b.blocked = g.sender_id)
                 OR (b.blocker = g.sender_id AND b.blocked = o.user_id)
