@@ -63,9 +63,11 @@ class Bus:
         """Has what comes on a subject handed over, in every connection. To be said before `run`."""
         self._heard.append((subject, told))
 
-    async def say(self, subject: str, payload: bytes, reply: str = "") -> None:
+    async def say(
+        self, subject: str, payload: bytes, reply: str = "", headers: dict[str, str] | None = None
+    ) -> None:
         """Says something to those who listen just now; nothing of it is kept. Raises BUS_ERRORS."""
-        await self._client.publish(subject, payload, reply)
+        await self._client.publish(subject, payload, reply, headers)
 
     async def answers(self) -> tuple[str, Subscription]:
         """A new place for answers, in this connection, and what comes below it. Raises BUS_ERRORS."""

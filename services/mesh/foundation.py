@@ -20,7 +20,7 @@ from services.mesh.outbox import Keeper, Outbox
 from services.mesh.outbox_source import OutboxSource
 from services.mesh.paging import PageTokens
 from services.mesh.posting import Store
-from services.mesh.relay import Relay, Source
+from services.mesh.relay import BATCH, Relay, Source
 from services.mesh.settings import DatabaseSettings, MeshSettings
 from services.mesh.vault import Vault
 
@@ -103,7 +103,13 @@ class Foundation:
         return Outbox(relay.wake if relay is not None else _nobody_to_wake)
 
     def relay(
-        self, source: Source, subjects: Sequence[str] = (), *, gather: float = 0.0, ease: float = 0.0
+        self,
+        source: Source,
+        subjects: Sequence[str] = (),
+        *,
+        most: int = BATCH,
+        gather: float = 0.0,
+        ease: float = 0.0,
     ) -> Relay | None:
         """Publishes what a source has, as one relay of the database. Without a bus it is None."""
         bus = self._connected()
@@ -118,6 +124,7 @@ class Foundation:
             self.log,
             timeout=self._settings.database_timeout,
             subjects=subjects,
+            most=most,
             gather=gather,
             ease=ease,
         )

@@ -10,22 +10,36 @@ SLICE = 0.001
 _WORTH = 4
 # How much the newest measure of the rate counts.
 _NEW = 0.5
+# A crowd of twice this many goes in halves: while one is being committed, the other comes and goes.
+HALF = 8
+# Windows between two batches of a crowd, unless a half is there before.
+_PACE = 2
 
 
 class Gathering:
     """Knows how fast requests arrive and how many callers there are. Times in seconds of one clock.
 
     `window` bounds a wait. `expected` is how many callers there seem to be: those of the last batch, who may
-    be back at once, and those who waited when it was answered. When all of them wait, nobody is missing.
+    be back at once, and all others who waited or were in flight when it was answered. A batch is worth
+    `enough`, or all of them, or, where `halves` may be in flight side by side, half of a crowd: in lockstep
+    the database would wait for this process, and this process for the database. Of a crowd many are on the
+    way, unseen: it is believed for a while to be as large as it was.
     """
 
-    def __init__(self, window: float) -> None:
+    def __init__(self, window: float, *, enough: int, halves: bool) -> None:
         self._window = window
+        self._enough = enough
+        self._halves = halves
         self._rate = 0.0
         self.expected = 0
         self._departed = -math.inf
         self._landed = -math.inf
         self._arrived = 0
+
+    @property
+    def is_crowd(self) -> bool:
+        """Whether there are so many that they go in halves."""
+        return self._halves and self.expected >= 2 * HALF and self._rate * _PACE * self._window >= _WORTH
 
     def departs(self, now: float, arrived: int) -> None:
         """A batch departs; `arrived` requests have ever come."""
@@ -33,12 +47,23 @@ class Gathering:
         self._rate += _NEW * ((arrived - self._arrived) / elapsed - self._rate)
         self._departed, self._arrived = now, arrived
 
-    def landed(self, now: float, size: int, waiting: int) -> None:
-        """A batch of `size` was answered while others were `waiting`."""
-        self._landed, self.expected = now, size + waiting
+    def landed(self, now: float, size: int, others: int) -> None:
+        """A batch of `size` was answered while `others` waited or were in flight."""
+        self._landed = now
+        self.expected = max(size + others, self.expected - 1 if self.is_crowd else 0)
 
     def opens(self, now: float, waiting: int) -> bool:
         """Whether the next batch should wait for more. Never for one who comes alone."""
         if waiting <= 1 and (self.expected <= 1 or now - self._landed > self._window):
             return False
         return self._rate * self._window >= _WORTH
+
+    def rest(self, now: float) -> float:
+        """Seconds until the next batch of a crowd departs, however few have come."""
+        return self._departed + _PACE * self._window - now
+
+    def wanted(self, *, beside: bool) -> int:
+        """So many need not wait for more; `beside` a batch in flight only a share that is worth one."""
+        if self.is_crowd:
+            return min(self._enough, (self.expected + 1) // 2)
+        return self._enough if beside else min(self._enough, self.expected)

@@ -34,9 +34,9 @@ _WAITS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256,
 @dataclass(frozen=True, slots=True)
 class Limits:
     """`batch` entries and `batch_bytes` in a transaction, `parallel` of them at once; `queue` entries and
-    `queue_bytes` may wait. A batch of `enough` waits for nobody; no batch gathers for more than `window`
-    seconds. A part of a batch is posted at most `tries` times; when a commit's answer is lost, `patience`
-    seconds are spent to find out.
+    `queue_bytes` may wait. A batch of `enough`, or of half of a crowd, waits for nobody; no batch gathers for
+    more than `window` seconds, or twice that where half of a crowd is slow to come. A part of a batch is
+    posted at most `tries` times; when a commit's answer is lost, `patience` seconds are spent to find out.
     """
 
     batch: int = 256
@@ -71,7 +71,7 @@ class GroupCommit(Generic[Entry, Result]):
         self._size = size
         self._clock = clock
         self._lanes: Lanes[Entry, Result] = Lanes()
-        self._gathering = Gathering(limits.window)
+        self._gathering = Gathering(limits.window, enough=limits.enough, halves=limits.parallel > 1)
         self._posting = Posting(
             store,
             tries=limits.tries,
@@ -80,7 +80,9 @@ class GroupCommit(Generic[Entry, Result]):
             log=structlog.get_logger() if log is None else log,
         )
         self._arrived = 0
+        # Batches in flight, and their entries.
         self._in_flight = 0
+        self._aboard = 0
         self._flights: set[asyncio.Task[None]] = set()
         # The wait for more: its timer, when it began and who had come at the last look.
         self._timer: asyncio.TimerHandle | None = None
@@ -115,17 +117,10 @@ class GroupCommit(Generic[Entry, Result]):
         the entry's own error, Overloaded when too many wait, DeadlineExceeded when its time was up before its
         batch began, Unavailable when it was not done, OutcomeUnknown when that is not known.
         """
-        size = 0 if self._size is None else self._size(entry)
-        self._admit(size)
         if ends is None:
             current = call.current.get()
             ends = math.inf if current is None else current.ends
-        loop = asyncio.get_running_loop()
-        waiting: Waiting[Entry, Result] = Waiting(entry, size, self._clock(), ends, loop.create_future())
-        self._lanes.add(lane, waiting)
-        self._arrived += 1
-        if self._timer is None or self._lanes.ready >= self._wanted:
-            self._consider()
+        waiting = self._enter(entry, lane, ends)
         try:
             answer = await waiting.future
         except asyncio.CancelledError:
@@ -135,6 +130,23 @@ class GroupCommit(Generic[Entry, Result]):
         if isinstance(answer, SampanError):
             raise answer
         return answer
+
+    def enter(self, entry: Entry, *, lane: Hashable, ends: float) -> asyncio.Future[Result | SampanError]:
+        """The same for callers that are no task each: errors are results of the future, but for Overloaded
+        and Unavailable, which are raised at once. Who cancels the future went away.
+        """
+        return self._enter(entry, lane, ends).future
+
+    def _enter(self, entry: Entry, lane: Hashable, ends: float) -> Waiting[Entry, Result]:
+        size = 0 if self._size is None else self._size(entry)
+        self._admit(size)
+        loop = asyncio.get_running_loop()
+        waiting: Waiting[Entry, Result] = Waiting(entry, size, self._clock(), ends, loop.create_future())
+        self._lanes.add(lane, waiting)
+        self._arrived += 1
+        if self._timer is None or self._lanes.ready >= self._wanted:
+            self._consider()
+        return waiting
 
     async def close(self, grace: float) -> None:
         """Refuses what comes from now on and finishes what waits, within `grace` seconds.
@@ -169,35 +181,48 @@ class GroupCommit(Generic[Entry, Result]):
         ready = self._lanes.ready
         if not ready or self._boarding or self._in_flight >= self._limits.parallel or self._closed:
             return
-        now = self._clock()
-        alone = not self._in_flight and not self._gathering.opens(now, ready)
-        if alone or ready >= self._wanted or self._closing:
+        now, wait = self._clock(), SLICE
+        if self._gathering.is_crowd:
+            wait = self._gathering.rest(now)
+            goes = wait <= 0
+        else:
+            goes = not self._in_flight and not self._gathering.opens(now, ready)
+        if goes or ready >= self._wanted or self._closing:
             self._depart(now)
         elif self._timer is None:
-            self._since, self._seen = now, self._arrived
-            self._timer = asyncio.get_running_loop().call_later(SLICE, self._look)
+            self._since = now
+            self._wait_on(wait)
+
+    def _wait_on(self, seconds: float) -> None:
+        self._seen = self._arrived
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
 
     def _look(self) -> None:
-        """A slice of the wait is over. It goes on while more come, and next to another batch to its end."""
+        """A part of the wait is over. It goes on while more come, and next to another batch to its end."""
         self._timer = None
         if not self._lanes.ready or self._in_flight >= self._limits.parallel or self._closed:
             self._stop_timer()
             return
         now = self._clock()
-        quiet = self._arrived == self._seen and not self._in_flight
-        if quiet or now - self._since >= self._limits.window:
+        wait = SLICE
+        if self._gathering.is_crowd:
+            wait = self._gathering.rest(now)
+            # Timers may be a little early.
+            goes = wait < SLICE
+        else:
+            quiet = self._arrived == self._seen and not self._in_flight
+            goes = quiet or now - self._since >= self._limits.window
+        if goes:
             self._depart(now)
-            return
-        self._seen = self._arrived
-        self._timer = asyncio.get_running_loop().call_later(SLICE, self._look)
+        else:
+            self._wait_on(wait)
 
     def _depart(self, now: float) -> None:
         self.counters.last_window = now - self._since if self._since else 0.0
         self._stop_timer()
         self._boarding = True
         self._in_flight += 1
-        # Next to a batch in flight only what is worth one of its own.
-        self._wanted = self._limits.enough
+        self._wanted = self._gathering.wanted(beside=True)
         # Not in the context of the caller who happens to be first: it works for all.
         flight = asyncio.get_running_loop().create_task(self._fly(), context=Context())
         self._flights.add(flight)
@@ -211,6 +236,7 @@ class GroupCommit(Generic[Entry, Result]):
 
     async def _fly(self) -> None:
         batch, lanes = self._take()
+        self._aboard += len(batch)
         self._consider()
         try:
             if batch:
@@ -238,7 +264,7 @@ class GroupCommit(Generic[Entry, Result]):
     def _land(self, lanes: list[Lane[Entry, Result]], size: int) -> None:
         """A batch is over."""
         self._in_flight -= 1
+        self._aboard -= size
         self._lanes.land(lanes)
-        self._gathering.landed(self._clock(), size, self._lanes.ready)
-        if not self._in_flight:
-            self._wanted = min(self._limits.enough, self._gathering.expected)
+        self._gathering.landed(self._clock(), size, self._aboard + self._lanes.ready)
+        self._wanted = self._gathering.wanted(beside=self._in_flight > 0)

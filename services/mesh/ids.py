@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import secrets
 import time
+from functools import lru_cache
 from uuid import UUID
+
+# Ids that are remembered as they were read: a parse costs as much as all else that a hot path does with one.
+_REMEMBERED = 16_384
 
 
 def uuid7() -> UUID:
@@ -17,3 +21,9 @@ def uuid7() -> UUID:
     value |= 0b10 << 62
     value |= random & 0x3FFF_FFFF_FFFF_FFFF
     return UUID(int=value)
+
+
+@lru_cache(_REMEMBERED)
+def read(text: str) -> UUID:
+    """The id of a text. The same object again for the ids that were read last. Raises ValueError."""
+    return UUID(text)

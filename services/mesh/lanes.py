@@ -94,7 +94,10 @@ class Lanes(Generic[Entry, Result]):
     def take(
         self, most: int, most_bytes: int, now: float
     ) -> tuple[list[Waiting[Entry, Result]], list[Lane[Entry, Result]]]:
-        """The next batch and its lanes, which are in flight until `land`. Who has no time left is told so."""
+        """The next batch and its lanes, which are in flight until `land`.
+
+        Who has no time left is told so; who went away is left out.
+        """
         batch: list[Waiting[Entry, Result]] = []
         lanes: list[Lane[Entry, Result]] = []
         room = most_bytes
@@ -111,7 +114,7 @@ class Lanes(Generic[Entry, Result]):
                 self._leaves(waiting)
                 if waiting.ends <= now:
                     waiting.answer(DeadlineExceeded())
-                else:
+                elif not waiting.future.done():
                     batch.append(waiting)
                     room -= waiting.size
         return batch, lanes

@@ -30,11 +30,13 @@ if TYPE_CHECKING:
 
 # The advisory lock of the database; each service has one database.
 _LOCK = 0x5A4D_0002
-# Rows that are under way at once.
+# Rows that are under way at once, unless another number is given.
 BATCH = 1000
 # Seconds in which more events gather while there are many: each batch costs a query, a commit and a round
 # trip.
 _GATHERING = 0.02
+# Seconds that a relay rests at most after a batch.
+LONGEST_REST = 3.0
 # How often to ask whether the stream is still the one we know, in seconds; also when connected, when failed.
 LOOK_SECONDS = 30.0
 # Two equal ids within this time are one in the stream, too.
@@ -120,8 +122,9 @@ class Relay:
     """One for each service that publishes, in each of its processes. `url` is that of the running role.
 
     The connection must be straight to the server, or through a pooler in session mode: it holds a lock. Of
-    all subjects of the context the stream has `subjects`, if there are some. After each batch the relay rests
-    for `gather` seconds, and `ease` times as long as the batch took: it may leave the loop to others.
+    all subjects of the context the stream has `subjects`, if there are some. After each batch of `most` the
+    relay rests for `gather` seconds, and `ease` times as long as the batch took, but never longer than
+    LONGEST_REST: it may leave the loop to others.
     """
 
     def __init__(
@@ -135,6 +138,7 @@ class Relay:
         *,
         timeout: float,
         subjects: Sequence[str] = (),
+        most: int = BATCH,
         gather: float = 0.0,
         ease: float = 0.0,
         duplicates_seconds: float = DUPLICATES_SECONDS,
@@ -145,6 +149,7 @@ class Relay:
         self._bus = bus
         self._source = source
         self._subjects = subjects
+        self._most = most
         self._gather = gather
         self._ease = ease
         self._mesh = mesh
@@ -153,6 +158,8 @@ class Relay:
         self._duplicates_seconds = duplicates_seconds
         # Of the stream, when it was last looked at.
         self._first_sequence = 0
+        # Whether some of what is to be published may be in the stream already.
+        self._doubts = True
         self._look_seconds = look_seconds
         self._woken = asyncio.Event()
 
@@ -193,6 +200,7 @@ class Relay:
     async def _lead(self, connection: asyncpg.Connection) -> None:
         """Publishes as long as NATS is there."""
         known_until, epoch = 0.0, -1
+        self._doubts = True
         now = asyncio.get_running_loop().time
         while self._bus.is_connected:
             self._woken.clear()
@@ -201,19 +209,20 @@ class Relay:
                 await self._settle_stream(connection)
                 known_until = now() + self._look_seconds
             began = now()
-            rows, more = await self._source.fetch(connection, BATCH)
+            rows, more = await self._source.fetch(connection, self._most)
             if rows and not await self._batch(connection, rows):
                 # Somebody may have removed the stream; or it is full, or away.
-                known_until = 0.0
+                known_until, self._doubts = 0.0, True
                 await asyncio.sleep(self._mesh.relay_poll_seconds)
                 continue
+            self._doubts = self._doubts and more
             took = now() - began
             if not more and len(rows) > 1 and not self._gather:
                 await asyncio.sleep(_GATHERING)
             elif not more:
                 await self._rest()
             if self._gather or self._ease:
-                await asyncio.sleep(self._gather + self._ease * took)
+                await asyncio.sleep(self._gather + min(self._ease * took, LONGEST_REST))
 
     async def _rest(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -233,11 +242,14 @@ class Relay:
         return not missing
 
     async def _publish(self, rows: Sequence[Row]) -> list[PubAck | None]:
-        """Pipelined. Each message but the first expects the one before it: none overtakes a lost one."""
-        jetstream = self._bus.jetstream
+        """Pipelined. Each message but the first expects the one before it: none overtakes a lost one.
+
+        So the acknowledgement of the last is that of all. While some may be there already, each has its own:
+        only that says whether the stream still has what it calls a duplicate.
+        """
         sent: list[asyncio.Future[PubAck]] = []
         spans: list[Span | None] = []
-        before = ""
+        before, last = "", rows[-1]
         try:
             for row in rows:
                 headers, span = _traced(headers_of(self._context, row))
@@ -245,20 +257,34 @@ class Relay:
                 if before:
                     headers[Header.EXPECTED_LAST_MSG_ID.value] = before
                 before = headers[Header.MSG_ID.value]
-                sent.append(
-                    await jetstream.publish_async(
-                        row["subject"], row["payload"], stream=stream_of(self._context), headers=headers
-                    )
-                )
+                if self._doubts or row is last:
+                    sent.append(await self._ask(row, headers))
+                else:
+                    headers[Header.EXPECTED_STREAM.value] = stream_of(self._context)
+                    await self._bus.say(row["subject"], row["payload"], headers)
         except BUS_ERRORS as error:
             self._log.warning("relay.cut_off", error=type(error).__name__)
         if sent:
             await asyncio.wait(sent, timeout=TIMEOUT)
-        acks = [self._kept(_outcome(one)) for one in sent] + [None] * (len(rows) - len(sent))
+        acks = self._acks([_outcome(one) for one in sent], len(rows))
         for span, ack in zip(spans, acks, strict=False):
             if span is not None:
                 trace.end(span, "" if ack else "unacknowledged")
         return acks
+
+    async def _ask(self, row: Row, headers: dict[str, str]) -> asyncio.Future[PubAck]:
+        """Publishes one message that is to be acknowledged."""
+        return await self._bus.jetstream.publish_async(
+            row["subject"], row["payload"], stream=stream_of(self._context), headers=headers
+        )
+
+    def _acks(self, acks: list[PubAck | None], count: int) -> list[PubAck | None]:
+        """What was acknowledged of so many messages."""
+        if self._doubts:
+            return [self._kept(ack) for ack in acks] + [None] * (count - len(acks))
+        ack = acks[0] if acks else None
+        # A duplicate among what was never published: there is reason to doubt.
+        return [None if ack is None or ack.duplicate else ack] * count
 
     def _kept(self, ack: PubAck | None) -> PubAck | None:
         """JetStream calls a message a duplicate also when it was purged meanwhile: then it has nothing of it.
@@ -307,6 +333,7 @@ class Relay:
         since = datetime.now(UTC) - timedelta(days=self._mesh.event_stream_days)
         async with connection.transaction():
             await connection.execute("SET LOCAL statement_timeout = 0")
+            self._doubts = True
             count = await self._source.unmark(connection, since)
             await connection.execute(_SET_KNOWN, created, sequence)
         self._log.warning("relay.refills", stream=stream_of(self._context), rows=count)

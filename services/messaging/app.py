@@ -91,7 +91,10 @@ class _Parts:
         settings = self.settings
         store = PostingStore(self.base.fast_database("posting", settings.posting_pool), self.publisher)
         limits = Limits(
-            batch=settings.posting_batch, queue=settings.posting_queue, parallel=settings.posting_pool
+            batch=settings.posting_batch,
+            enough=max(1, settings.posting_batch // 2),
+            queue=settings.posting_queue,
+            parallel=settings.posting_pool,
         )
         posting = self.base.group_commit(store, limits, lambda draft: draft.size)
         return MessageService(self.base.database, posting, self.publisher, self.idempotency)

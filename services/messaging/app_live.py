@@ -35,7 +35,9 @@ from services.messaging.websocket import WebSockets
 # The relay of messages publishes at most so often, in seconds, and rests as many times as long as it worked:
 # it shares its event loop with those who send. In a flood it falls behind, and catches up when that is over.
 _GATHER = 0.05
-_EASE = 9.0
+_EASE = 19.0
+# Events that it publishes at once: those of a thousand would hold up all others for 20 ms and more.
+_AT_ONCE = 100
 
 
 class Live:
@@ -73,7 +75,7 @@ class Live:
         self._acks = Acks(self._repository, tokens, days=settings.resume_days)
         self._watch = Watch(self.hub, self._link, self.opening, self._repository, base.log)
         self._told = LogSource()
-        relay = base.relay(self._told, SUBJECTS, gather=_GATHER, ease=_EASE)
+        relay = base.relay(self._told, SUBJECTS, most=_AT_ONCE, gather=_GATHER, ease=_EASE)
         if relay is not None:
             self.hub.noted = noting(self._told, relay.wake)
             base.observed.append(self._told.observe)

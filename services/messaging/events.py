@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -15,6 +15,7 @@ from services.messaging.domain import PAYMENT, Draft, Kind, Message, Role, messa
 # Numbers of the fields of Event.change: the kinds of `changes`.
 CREATED = frame_pb2.Event.MESSAGE_CREATED_FIELD_NUMBER
 EDITED = frame_pb2.Event.MESSAGE_EDITED_FIELD_NUMBER
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,46 +119,37 @@ def live(change: Change, dialog_id: UUID, seq: int, at: datetime) -> bytes:
 
 def moment(at: datetime) -> Timestamp:
     """A time of the database."""
-    stamp = Timestamp()
-    stamp.FromDatetime(at)
-    return stamp
+    past = at - _EPOCH
+    return Timestamp(seconds=past.days * 86_400 + past.seconds, nanos=past.microseconds * 1000)
 
 
 def new_message(
     draft: Draft, seq: int, stamp: int, thread: int | None, mentions: Iterable[UUID]
-) -> message_pb2.Message:
-    """A message that was just written. `stamp` in microseconds since the epoch."""
-    dialog_id = draft.dialog_id
-    made = message_pb2.Message(
-        id=message_id(dialog_id, seq),
-        dialog_id=str(dialog_id),
-        seq=seq,
-        sender_id=str(draft.sender_id),
-        type=draft.type,
-        content=message_pb2.Content(text=draft.text),
-        client_message_id=draft.client_message_id,
-        created_at=Timestamp(seconds=stamp // 1_000_000, nanos=stamp % 1_000_000 * 1000),
-    )
+) -> frame_pb2.Event:
+    """The event of a message that was just written, which is in it. `stamp` in microseconds since the epoch.
+
+    Filled in place: made one by one and put together, its parts cost twice as much.
+    """
+    dialog_id, sender_id = str(draft.dialog_id), str(draft.sender_id)
+    seconds, nanos = stamp // 1_000_000, stamp % 1_000_000 * 1000
+    event = frame_pb2.Event(dialog_id=dialog_id, seq=seq, actor_id=sender_id)
+    made = event.message_created
+    event.at.seconds = made.created_at.seconds = seconds
+    event.at.nanos = made.created_at.nanos = nanos
+    made.id = message_id(draft.dialog_id, seq)
+    made.dialog_id, made.seq, made.sender_id = dialog_id, seq, sender_id
+    made.type = draft.type
+    made.content.text = draft.text
+    made.client_message_id = draft.client_message_id
     if draft.reply_to is not None:
-        made.reply_to = message_id(dialog_id, draft.reply_to)
+        made.reply_to = message_id(draft.dialog_id, draft.reply_to)
     if thread is not None:
-        made.thread_id = message_id(dialog_id, thread)
+        made.thread_id = message_id(draft.dialog_id, thread)
     if draft.file_ids:
-        made.file_ids.extend(str(one) for one in draft.file_ids)
+        made.file_ids.extend(map(str, draft.file_ids))
     if mentions:
-        made.mentions.extend(str(one) for one in mentions)
-    return made
-
-
-def created(message: message_pb2.Message) -> bytes:
-    """The event of a new message."""
-    return frame_pb2.Event(
-        dialog_id=message.dialog_id,
-        seq=message.seq,
-        actor_id=message.sender_id,
-        at=message.created_at,
-        message_created=message,
-    ).SerializeToString()
+        made.mentions.extend(map(str, mentions))
+    return event
 
 
 def with_attributes(message: message_pb2.Message, attributes: Mapping[str, str] | None) -> None:

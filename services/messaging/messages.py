@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -9,7 +10,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.mesh.database import Database
-from services.mesh.errors import PermissionDenied, Unavailable
+from services.mesh.errors import PermissionDenied, SampanError, Unavailable
 from services.mesh.group_commit import GroupCommit
 from services.mesh.idempotency import Idempotency, Key
 from services.mesh.paging import DEFAULT_LIMIT
@@ -58,6 +59,13 @@ class MessageService:
         Raises DialogNotFound, Blocked, ReplyNotFound, ClientMessageIdReused, Overloaded or OutcomeUnknown.
         """
         return await self._posting.submit(draft, lane=draft.dialog_id)
+
+    def begin(self, draft: Draft, ends: float) -> asyncio.Future[Posted | SampanError]:
+        """The same without a task for each: errors are results, but for Overloaded and Unavailable.
+
+        `ends`, of time.perf_counter, is when it must have begun. Who cancels it went away.
+        """
+        return self._posting.enter(draft, lane=draft.dialog_id, ends=ends)
 
     async def known(self, draft: Draft, posted: Posted) -> Message:
         """A message that was there already when it was sent, as it is now."""

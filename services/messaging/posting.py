@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from asyncpg import Record
 
@@ -30,12 +31,13 @@ _REFUSED: dict[int, type[SampanError]] = {
 class Posted:
     """A message that is in the log. `message` is None when it was there before, perhaps changed since.
 
-    `dropped` says that only its id is left.
+    `dropped` says that only its id is left, `data` what is told live of a new one.
     """
 
     seq: int
     message: message_pb2.Message | None = None
     dropped: bool = False
+    data: bytes = field(default=b"", repr=False)
 
 
 class PostingStore:
@@ -79,12 +81,13 @@ class PostingStore:
 
     def _publish(self, drafts: Sequence[Draft], answers: Sequence[Posted | SampanError | None]) -> None:
         live = [
-            LiveEvent(draft.dialog_id, one.seq, events.created(one.message))
+            LiveEvent(draft.dialog_id, one.seq, one.data)
             for draft, one in zip(drafts, answers, strict=True)
-            if isinstance(one, Posted) and one.message is not None
+            if isinstance(one, Posted) and one.data
         ]
         if live:
-            self._publisher.events(live)
+            # One turn of the loop later: who wrote is answered first, and has both in one frame.
+            asyncio.get_running_loop().call_soon(self._publisher.events, live)
 
 
 def _answer(draft: Draft, row: Record) -> Posted | SampanError:
@@ -97,7 +100,7 @@ def _answer(draft: Draft, row: Record) -> Posted | SampanError:
 
 
 def _written(draft: Draft, row: Record) -> Posted:
-    message = events.new_message(draft, row["seq"], row["stamp"], row["thread_seq"], row["mentions"] or ())
+    event = events.new_message(draft, row["seq"], row["stamp"], row["thread_seq"], row["mentions"] or ())
     if draft.attributes is not None:
-        events.with_attributes(message, json.loads(draft.attributes))
-    return Posted(row["seq"], message)
+        events.with_attributes(event.message_created, json.loads(draft.attributes))
+    return Posted(row["seq"], event.message_created, data=event.SerializeToString())

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import TypeVar
 
 from asyncpg import Record
 
 from services.mesh.fast_database import FastDatabase
 from services.messaging.domain import Draft
 
+Value = TypeVar("Value")
+
 
 class Status(IntEnum):
-    """What `post_messages` says of an entry."""
+    """What `write_messages` says of an entry."""
 
     WRITTEN = 0
     THERE = 1
@@ -24,9 +27,9 @@ class Status(IntEnum):
 
 
 _POST = """
-SELECT status, seq, message_no, stamp, thread_seq, mentions FROM post_messages(
+SELECT status, seq, message_no, stamp, thread_seq, mentions FROM write_messages(
     $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[],
-    $9::text[], $10::text[], $11::bytea[])
+    $9::text[], $10::text[], $11::bytea[], $12::integer[], $13::boolean[], $14::boolean[])
 """
 _FIND = """
 SELECT m.seq, m.message_no, (extract(epoch FROM m.created_at) * 1000000)::bigint AS stamp, m.thread_seq,
@@ -43,6 +46,29 @@ def _array(ids: Sequence[object]) -> str | None:
     return "{" + ",".join(map(str, ids)) + "}" if ids else None
 
 
+def _unless_empty(values: list[Value | None]) -> list[Value | None] | None:
+    """What no entry of a batch has is not even asked for."""
+    return None if values.count(None) == len(values) else values
+
+
+def _places(batch: Sequence[Draft]) -> tuple[list[int], list[bool], list[bool]]:
+    """The number of each entry in its dialog, whether it is the last there, and that of what its sender read.
+
+    Who writes has read; a notice that a service writes in somebody's name marks nothing.
+    """
+    places, counts = [], dict.fromkeys((one.dialog_id for one in batch), 0)
+    lasts, marks = {}, {}
+    for at, one in enumerate(batch):
+        counts[one.dialog_id] += 1
+        places.append(counts[one.dialog_id])
+        lasts[one.dialog_id] = at
+        if not one.is_notice:
+            marks[one.dialog_id, one.sender_id] = at
+    last, mark = set(lasts.values()), set(marks.values())
+    every = range(len(batch))
+    return places, [at in last for at in every], [at in mark for at in every]
+
+
 async def post(database: FastDatabase, batch: Sequence[Draft]) -> list[Record]:
     """Writes messages and says of each what became of it, in order."""
     return await database.call(
@@ -52,12 +78,13 @@ async def post(database: FastDatabase, batch: Sequence[Draft]) -> list[Record]:
         [one.client_message_id for one in batch],
         [one.type for one in batch],
         [one.text for one in batch],
-        [one.attributes for one in batch],
-        [one.reply_to for one in batch],
-        [one.thread for one in batch],
-        [_array(one.file_ids) for one in batch],
-        [_array(one.mentions) for one in batch],
+        _unless_empty([one.attributes for one in batch]),
+        _unless_empty([one.reply_to for one in batch]),
+        _unless_empty([one.thread for one in batch]),
+        _unless_empty([_array(one.file_ids) for one in batch]),
+        _unless_empty([_array(one.mentions) for one in batch]),
         [one.request_hash for one in batch],
+        *_places(batch),
     )
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sampan.messaging.v1.frame_pb2 import Send
 from sampan.messaging.v1.messaging_service_pb2 import SendMessageRequest
-from services.mesh.ids import uuid7
+from services.mesh import ids
 from services.messaging.domain import Draft, MessageId
 
 
@@ -22,23 +22,19 @@ class Drafts:
         key = given.client_message_id
         if not key and isinstance(given, SendMessageRequest):
             key = given.request_id
-        dialog_id = UUID(given.dialog_id)
+        dialog_id = ids.read(given.dialog_id)
+        text, reply_to, thread_id = given.content.text, given.reply_to, given.thread_id
+        files, mentions = given.file_ids, given.mentions
         return Draft(
             dialog_id=dialog_id,
             sender_id=sender_id,
-            client_message_id=key or str(uuid7()),
-            text=given.content.text,
-            request_hash=self.hash(
-                given.content.text,
-                given.reply_to,
-                given.thread_id,
-                ",".join(given.file_ids),
-                ",".join(given.mentions),
-            ),
-            reply_to=_seq(given.reply_to, dialog_id),
-            thread=_seq(given.thread_id, dialog_id),
-            file_ids=tuple(map(UUID, given.file_ids)),
-            mentions=tuple(map(UUID, given.mentions)),
+            client_message_id=key or str(ids.uuid7()),
+            text=text,
+            request_hash=self.hash(text, reply_to, thread_id, ",".join(files), ",".join(mentions)),
+            reply_to=_seq(reply_to, dialog_id) if reply_to else None,
+            thread=_seq(thread_id, dialog_id) if thread_id else None,
+            file_ids=tuple(map(UUID, files)) if files else (),
+            mentions=tuple(map(ids.read, mentions)) if mentions else (),
         )
 
     def hash(self, *parts: str) -> bytes:
@@ -48,9 +44,7 @@ class Drafts:
         return digest.digest()
 
 
-def _seq(text: str, dialog_id: UUID) -> int | None:
+def _seq(text: str, dialog_id: UUID) -> int:
     """Number of a message in a dialog; 0, which is none, for one that is not there."""
-    if not text:
-        return None
     found = MessageId.read(text)
     return found.seq if found is not None and found.dialog_id == dialog_id else 0

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import UUID
 
-from sampan.messaging.v1 import message_pb2
+from sampan.messaging.v1 import frame_pb2, message_pb2
 from sampan.messaging.v1 import messaging_service_pb2 as pb
 from services.mesh.call import Call
+from services.mesh.errors import SampanError
 from services.mesh.idempotency import Idempotency
 from services.messaging import events
 from services.messaging import servicer_shapes as shapes
-from services.messaging.domain import MessageId
+from services.messaging.domain import Draft, MessageId
 from services.messaging.errors import ReplyNotFound
 from services.messaging.messages import MessageService
+from services.messaging.posting import Posted
 from services.messaging.reactions import ReactionService
 from services.messaging.receipts import ReceiptService
 from services.messaging.servicer_drafts import Drafts
+
+# A message on its way into the log, and where its end is told.
+Sending = tuple[Draft, asyncio.Future[Posted | SampanError]]
 
 
 class MessageMethods:
@@ -38,11 +44,18 @@ class MessageMethods:
     async def SendMessage(self, request: pb.SendMessageRequest, call: Call) -> message_pb2.Message:
         draft = self._drafts.of(shapes.user_of(call), request)
         posted = await self._messages.send(draft)
-        shown = posted.message
-        if shown is None:
-            shown = events.message(await self._messages.known(draft, posted))
+        shown = posted.message or await self.known(draft, posted)
         call.created(f"/v1/messages/{shown.id}")
         return shown
+
+    def begin(self, given: frame_pb2.Send, call: Call, ends: float) -> Sending:
+        """SendMessage for a frame of a stream: the future tells how it ends, and no task waits for it."""
+        draft = self._drafts.of(shapes.user_of(call), given)
+        return draft, self._messages.begin(draft, ends)
+
+    async def known(self, draft: Draft, posted: Posted) -> message_pb2.Message:
+        """A message that was there already when it was sent."""
+        return events.message(await self._messages.known(draft, posted))
 
     async def ListMessages(self, request: pb.ListMessagesRequest, call: Call) -> pb.ListMessagesResponse:
         dialog_id = UUID(request.dialog_id)

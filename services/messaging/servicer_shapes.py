@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sampan.messaging.v1 import dialog_pb2
 from sampan.messaging.v1 import messaging_service_pb2 as pb
+from services.mesh import ids
 from services.mesh.call import Call
 from services.messaging import events
 from services.messaging.domain import (
@@ -26,7 +27,7 @@ ROLES = {"": Role.MEMBER, **{name_of(role): role for role in Role}}
 
 def user_of(call: Call) -> UUID:
     """Who calls."""
-    return UUID(call.require_user().id)
+    return ids.read(call.require_user().id)
 
 
 def where(text: str) -> MessageId:

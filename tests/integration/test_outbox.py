@@ -45,10 +45,10 @@ async def database(identity_database: Clone, owner: asyncpg.Connection) -> Async
     await database.close()
 
 
-def event() -> Event:
+def event(said: str = "") -> Event:
     """An event that no other test makes."""
     account_id = uuid.uuid4()
-    return Event(SUBJECT, account_id, 1, events_pb2.AccountCreated(account_id=str(account_id)))
+    return Event(SUBJECT, account_id, 1, events_pb2.AccountCreated(account_id=said or str(account_id)))
 
 
 async def write(database: Database, outbox: Outbox, *events: Event) -> None:
@@ -154,6 +154,32 @@ async def test_a_service_starts_while_nats_is_away_and_publishes_when_it_comes(
         assert await unpublished(owner) == 1
         await server.start()
         await drained(owner)
+
+
+async def test_what_the_bus_refuses_holds_up_what_comes_after_it_and_nothing_is_lost(
+    server: NatsServer, database: Database, identity_database: Clone, owner: asyncpg.Connection
+) -> None:
+    events = [event(), event(), event("x" * 2000), event()]
+    async with (
+        on_bus(server, "identity") as bus,
+        relaying(identity_database, bus, QUICK) as relay,
+        server.client(ADMIN) as admin,
+    ):
+        await write(database, Outbox(relay.wake), events[0])
+        await drained(owner)
+        jetstream = admin.jetstream()
+        config = (await jetstream.stream_info(STREAM)).config
+        await jetstream.update_stream(config.evolve(max_msg_size=1000))
+        # In one batch, of which only the last message is acknowledged.
+        await write(database, Outbox(relay.wake), *events[1:])
+
+        async def kept() -> int:
+            return (await jetstream.stream_info(STREAM)).state.messages
+
+        await until(kept, 2, within=10)
+        await jetstream.update_stream(config)
+        await drained(owner)
+        assert await in_stream(admin) == [str(one.id) for one in events]
 
 
 async def test_publishing_keeps_one_subscription_however_often(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -135,6 +136,96 @@ async def test_a_crowd_goes_as_soon_as_nobody_is_missing() -> None:
     assert len(store.batches) == 3
     await asyncio.gather(*nine)
     assert len(store.batches) == 4
+
+
+async def test_of_a_crowd_one_half_is_committed_while_the_other_comes() -> None:
+    gates = [asyncio.Event() for _ in range(10)]
+    flying: list[int] = []
+
+    class Gated(Memory):
+        async def post(self, batch: Sequence[Any]) -> Sequence[int | SampanError]:
+            flying.append(len(batch))
+            await gates[len(flying) - 1].wait()
+            return await super().post(batch)
+
+    group = GroupCommit(Gated(), limits=Limits(parallel=3, window=3600), clock=lambda: 1.0)
+    for number in range(2):
+        # All at once, and then all again: so many there are, and so quickly they come.
+        crowd = [submit(group, Entry(lane)) for lane in range(40)]
+        gates[number].set()
+        await asyncio.gather(*crowd)
+    assert flying == [40, 40]
+    one_half = [submit(group, Entry(lane)) for lane in range(20)]
+    await turns()
+    assert flying == [40, 40, 20]
+    other_half = [submit(group, Entry(lane)) for lane in range(20, 39)]
+    await turns()
+    # Next to a batch in flight only half of them are worth another one.
+    assert flying == [40, 40, 20]
+    other_half.append(submit(group, Entry(39)))
+    await turns()
+    assert flying == [40, 40, 20, 20]
+    gates[3].set()
+    await asyncio.gather(*other_half)
+    gates[2].set()
+    await asyncio.gather(*one_half)
+
+
+def test_a_crowd_goes_in_halves_or_at_a_pace_as_long_as_it_is_one() -> None:
+    gathering = Gathering(window=0.004, enough=64, halves=True)
+    assert not gathering.is_crowd
+    now, arrived = 0.0, 0
+    for _ in range(20):
+        now, arrived = now + 0.01, arrived + 20
+        gathering.departs(now, arrived)
+        gathering.landed(now, size=20, others=12)
+    assert gathering.is_crowd
+    assert gathering.wanted(beside=True) == gathering.wanted(beside=False) == 16
+    assert gathering.rest(now + 0.003) == pytest.approx(0.005)
+    # Those on the way are not seen.
+    gathering.landed(now, size=4, others=0)
+    assert gathering.wanted(beside=True) == 16
+    # One is left, who comes again and again.
+    for _ in range(10):
+        now, arrived = now + 0.008, arrived + 1
+        gathering.departs(now, arrived)
+        gathering.landed(now, size=1, others=0)
+    assert not gathering.is_crowd
+    assert gathering.wanted(beside=False) == 1
+
+
+async def test_of_a_crowd_that_is_slow_the_first_do_not_wait_long() -> None:
+    store = Memory()
+    group = GroupCommit(store, limits=Limits(parallel=2))
+
+    async def client(lane: int) -> None:
+        for _ in range(50):
+            await group.submit(Entry(lane), lane=lane)
+            await asyncio.sleep(0.001 * (lane % 5))
+
+    await asyncio.gather(*(client(lane) for lane in range(40)))
+    assert group.counters.entries / group.counters.batches > 5
+    assert group.counters.last_window < 0.008 + 50 * SLICE
+
+
+async def test_who_cancels_its_future_is_left_out_of_the_batch() -> None:
+    store = Memory(gate=asyncio.Event())
+    group = GroupCommit(store, limits=Limits(parallel=1))
+    first = group.enter(Entry(0, 1), lane=0, ends=math.inf)
+    await turns()
+    gone = group.enter(Entry(0, 2), lane=0, ends=math.inf)
+    late = group.enter(Entry(0, 3), lane=0, ends=-math.inf)
+    last = group.enter(Entry(0, 4, poisoned=True), lane=0, ends=math.inf)
+    gone.cancel()
+    store.outcome = lambda batch: NotFound() if batch[0].poisoned else None
+    assert store.gate is not None
+    store.gate.set()
+    await asyncio.wait((first, late, last))
+    assert [entry.number for entry in store.kept] == [1]
+    assert first.result() == 1
+    assert [type(late.result()), type(last.result())] == [DeadlineExceeded, NotFound]
+    assert group.counters.dropped == 2
+    assert group.depth == 0
 
 
 async def test_a_lane_in_flight_waits_while_others_go() -> None:
@@ -269,13 +360,13 @@ async def test_a_store_that_breaks_fails_its_batch_and_not_the_next() -> None:
 
 
 def test_a_crowd_opens_the_window_and_its_end_closes_it() -> None:
-    gathering = Gathering(window=0.004)
+    gathering = Gathering(window=0.004, enough=64, halves=False)
     now, arrived = 0.0, 0
     assert not gathering.opens(now, waiting=50)
     for _ in range(5):
         now, arrived = now + 0.002, arrived + 20
         gathering.departs(now, arrived)
-        gathering.landed(now + 0.001, size=15, waiting=5)
+        gathering.landed(now + 0.001, size=15, others=5)
     assert gathering.expected == 20
     assert gathering.opens(now + 0.001, waiting=3)
     # The first to come back: the others are on their way.
@@ -286,7 +377,7 @@ def test_a_crowd_opens_the_window_and_its_end_closes_it() -> None:
     for _ in range(10):
         now, arrived = now + 0.01, arrived + 2
         gathering.departs(now, arrived)
-        gathering.landed(now, size=2, waiting=0)
+        gathering.landed(now, size=2, others=0)
     assert not gathering.opens(now, waiting=2)
 
 

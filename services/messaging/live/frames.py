@@ -244,10 +244,19 @@ def truncated(dialog_id: UUID, first_seq: int) -> Piece:
     return _piece(frame_pb2.Frame(truncated=[told]))
 
 
-def reply(ref: str, reason: str = "", detail: str = "", message: message_pb2.Message | None = None) -> Piece:
+def reply(ref: str, reason: str = "", detail: str = "") -> Piece:
     """What became of a frame of the client."""
-    told = frame_pb2.Reply(ref=ref, reason=reason, detail=detail, message=message)
-    return _piece(frame_pb2.Frame(replies=[told]))
+    return _piece(frame_pb2.Frame(replies=[frame_pb2.Reply(ref=ref, reason=reason, detail=detail)]))
+
+
+def written(ref: str, message: message_pb2.Message) -> Piece:
+    """Of a message in the log, what its sender does not know yet."""
+    frame = frame_pb2.Frame()
+    told = frame.replies.add(ref=ref).message
+    told.id, told.dialog_id, told.seq = message.id, message.dialog_id, message.seq
+    told.client_message_id = message.client_message_id
+    told.created_at.CopyFrom(message.created_at)
+    return _piece(frame)
 
 
 def heartbeat() -> Piece:

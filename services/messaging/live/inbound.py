@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 from sampan.messaging.v1 import frame_pb2, message_pb2
@@ -12,22 +13,41 @@ from sampan.messaging.v1 import messaging_service_pb2 as pb
 from services.mesh.call import Call
 from services.mesh.deadline import Deadlines
 from services.mesh.errors import DeadlineExceeded, Internal, InvalidArgument, SampanError
+from services.messaging.domain import Draft
 from services.messaging.errors import FrameFlood, FrameInvalid
 from services.messaging.live import frames
 from services.messaging.live.acks import Acks
 from services.messaging.live.stream import Session
+from services.messaging.posting import Posted
 
 # The contract says so.
 MOST_BYTES = 256 * 1024
-_SERVICE = "/sampan.messaging.v1.MessagingService/"
 # What each frame stands for.
-_METHODS = {"send": "SendMessage", "read": "MarkRead", "typing": "SendTyping", "ack": "AckEvents"}
+_METHODS = {
+    frame: f"/sampan.messaging.v1.MessagingService/{method}"
+    for frame, method in (
+        ("send", "SendMessage"),
+        ("read", "MarkRead"),
+        ("typing", "SendTyping"),
+        ("ack", "AckEvents"),
+    )
+}
+# Seconds that a frame may take, as the contract has it for the methods.
+_SECONDS = 5.0
 
 
 class Writer(Protocol):
     """The unary methods that frames stand for."""
 
-    async def SendMessage(self, request: pb.SendMessageRequest, call: Call) -> message_pb2.Message: ...  # noqa: N802
+    def begin(
+        self, given: frame_pb2.Send, call: Call, ends: float
+    ) -> tuple[Draft, asyncio.Future[Posted | SampanError]]:
+        """Has a message written; errors are results, but for what is refused at once."""
+        ...
+
+    async def known(self, draft: Draft, posted: Posted) -> message_pb2.Message:
+        """A message that was there already."""
+        ...
 
     async def MarkRead(self, request: pb.MarkReadRequest, call: Call) -> pb.MarkReadResponse: ...  # noqa: N802
 
@@ -62,14 +82,32 @@ class Inbound:
     `call` is that of the stream: who it is, and in which trace. `close` ends what is still being done.
     """
 
-    __slots__ = ("_call", "_desk", "_frames", "_room", "_second", "_session", "_tasks")
+    __slots__ = (
+        "_call",
+        "_closed",
+        "_desk",
+        "_frames",
+        "_room",
+        "_second",
+        "_sending",
+        "_session",
+        "_tasks",
+        "_timer",
+        "_working",
+    )
 
     def __init__(self, desk: Desk, session: Session, call: Call) -> None:
         self._desk = desk
         self._session = session
         self._call = call
-        self._room = asyncio.Semaphore(desk.most)
+        # Frames that are worked on, and who waits for room for one more.
+        self._working = 0
+        self._room: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        # Messages on their way, with when they must be there, and what looks whether they are.
+        self._sending: dict[asyncio.Future[Posted | SampanError], float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
         self._second = 0
         self._frames = 0
 
@@ -94,17 +132,22 @@ class Inbound:
                 self._done(frame.ref)
             case "hello" | None:
                 self.refuse("hello comes first, and only once")
-            case _:
-                await self._room.acquire()
+            case what:
+                if self._working >= self._desk.most:
+                    await self._has_room()
                 # Counted before it is begun: what waits for that must not be overtaken by what follows.
-                refused = await self._counted(frame)
-                if refused is not None:
-                    self._room.release()
-                    self._failed(frame.ref, refused)
+                try:
+                    waiting = self._desk.count(_METHODS[what], self._call)
+                    if waiting is not None:
+                        await waiting
+                except SampanError as error:
+                    self._failed(frame.ref, error)
                     return
-                task = asyncio.get_running_loop().create_task(self._work(frame))
-                self._tasks.add(task)
-                task.add_done_callback(self._finished)
+                self._working += 1
+                if what == "send":
+                    self._send(frame.ref, frame.send)
+                else:
+                    self._start(frame.ref, partial(self._do, frame))
 
     def greeted(self, ref: str) -> None:
         """The first frame was a hello, and was done."""
@@ -116,8 +159,13 @@ class Inbound:
 
     def close(self) -> None:
         """Nobody waits for answers any more; what is being written is written all the same."""
+        self._closed = True
         for task in self._tasks:
             task.cancel()
+        for future in self._sending:
+            future.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _floods(self) -> bool:
         now = int(time.monotonic())
@@ -126,40 +174,91 @@ class Inbound:
         self._frames += 1
         return self._frames > self._desk.frames_per_second
 
+    async def _has_room(self) -> None:
+        """Waits until one more may be worked on. Only who reads the frames waits here."""
+        while self._working >= self._desk.most:
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
+
+    def _leaves(self) -> None:
+        """A frame is done."""
+        self._working -= 1
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    # Messages have no task each: that would cost more than all else that is done here for one.
+
+    def _send(self, ref: str, given: frame_pb2.Send) -> None:
+        ends = time.perf_counter() + _SECONDS
+        try:
+            draft, future = self._desk.writer.begin(given, self._call, ends)
+        except Exception as error:
+            self._leaves()
+            self._broken(ref, error)
+            return
+        self._sending[future] = ends
+        future.add_done_callback(partial(self._sent, ref, draft))
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_SECONDS, self._look)
+
+    def _sent(self, ref: str, draft: Draft, future: asyncio.Future[Posted | SampanError]) -> None:
+        del self._sending[future]
+        answer = None if future.cancelled() or self._closed else future.result()
+        if isinstance(answer, Posted) and answer.message is None:
+            # The task gives back the room.
+            self._start(ref, partial(self._desk.writer.known, draft, answer))
+            return
+        self._leaves()
+        if isinstance(answer, SampanError):
+            self._failed(ref, answer)
+        elif answer is not None and answer.message is not None and ref:
+            self._session.push(frames.written(ref, answer.message))
+
+    def _look(self) -> None:
+        """Answers those whose time is up; what of them is in flight is written all the same."""
+        self._timer = None
+        now = time.perf_counter()
+        for future, ends in tuple(self._sending.items()):
+            if ends > now:
+                self._timer = asyncio.get_running_loop().call_later(ends - now, self._look)
+                return
+            if not future.done():
+                future.set_result(DeadlineExceeded())
+
+    # Everything else.
+
+    def _start(self, ref: str, what: Callable[[], Awaitable[message_pb2.Message | None]]) -> None:
+        task = asyncio.get_running_loop().create_task(self._work(ref, what))
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
     def _finished(self, task: asyncio.Task[None]) -> None:
-        self._room.release()
+        self._leaves()
         self._tasks.discard(task)
 
-    async def _counted(self, frame: frame_pb2.ConnectRequest) -> SampanError | None:
-        """Counts a frame as a call of the method that it stands for; the error that refuses it, or None."""
-        path = _SERVICE + _METHODS[frame.WhichOneof("frame") or ""]
+    async def _work(self, ref: str, what: Callable[[], Awaitable[message_pb2.Message | None]]) -> None:
         try:
-            waiting = self._desk.count(path, self._call)
-            if waiting is not None:
-                await waiting
-        except SampanError as error:
-            return error
-        return None
-
-    async def _work(self, frame: frame_pb2.ConnectRequest) -> None:
-        try:
-            with self._desk.deadlines.until(5.0):
-                message = await self._do(frame)
-        except SampanError as error:
-            self._failed(frame.ref, error)
-        except TimeoutError:
-            self._failed(frame.ref, DeadlineExceeded())
+            with self._desk.deadlines.until(_SECONDS):
+                message = await what()
         except Exception as error:
-            self._desk.crashed(error)
-            self._failed(frame.ref, Internal())
+            self._broken(ref, error)
         else:
-            self._done(frame.ref, message)
+            if message is not None and ref:
+                self._session.push(frames.written(ref, message))
+            else:
+                self._done(ref)
 
-    async def _do(self, frame: frame_pb2.ConnectRequest) -> message_pb2.Message | None:
+    def _broken(self, ref: str, error: Exception) -> None:
+        if isinstance(error, TimeoutError):
+            error = DeadlineExceeded()
+        if not isinstance(error, SampanError):
+            self._desk.crashed(error)
+            error = Internal()
+        self._failed(ref, error)
+
+    async def _do(self, frame: frame_pb2.ConnectRequest) -> None:
         desk, call = self._desk, self._call
         match frame.WhichOneof("frame"):
-            case "send":
-                return _short(await desk.writer.SendMessage(_request(frame.send), call))
             case "read":
                 await desk.writer.MarkRead(pb.MarkReadRequest(id=frame.read.message_id), call)
             case "typing":
@@ -168,11 +267,10 @@ class Inbound:
                 if not self._session.device:
                     raise InvalidArgument("this stream has no device_id: say it in hello")
                 await desk.acks.keep(self._session.person.id, self._session.device, frame.ack.resume)
-        return None
 
-    def _done(self, ref: str, message: message_pb2.Message | None = None) -> None:
+    def _done(self, ref: str) -> None:
         if ref:
-            self._session.push(frames.reply(ref, message=message))
+            self._session.push(frames.reply(ref))
 
     def _failed(self, ref: str, error: SampanError) -> None:
         self._session.push(frames.reply(ref, error.reason, error.detail))
@@ -182,26 +280,3 @@ def check_size(frame: frame_pb2.ConnectRequest) -> None:
     """Raises FrameInvalid for a frame that is larger than the contract allows."""
     if frame.ByteSize() > MOST_BYTES:
         raise FrameInvalid(f"the frame is over {MOST_BYTES} bytes")
-
-
-def _request(send: frame_pb2.Send) -> pb.SendMessageRequest:
-    return pb.SendMessageRequest(
-        dialog_id=send.dialog_id,
-        content=send.content,
-        client_message_id=send.client_message_id,
-        reply_to=send.reply_to,
-        thread_id=send.thread_id,
-        file_ids=send.file_ids,
-        mentions=send.mentions,
-    )
-
-
-def _short(message: message_pb2.Message) -> message_pb2.Message:
-    """What its sender does not know yet."""
-    return message_pb2.Message(
-        id=message.id,
-        dialog_id=message.dialog_id,
-        seq=message.seq,
-        client_message_id=message.client_message_id,
-        created_at=message.created_at,
-    )

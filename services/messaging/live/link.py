@@ -21,6 +21,8 @@ _ECHO = 0.25
 AWAY_AFTER = 0.75
 # Longest that one round of publishing may take.
 _TIMEOUT = 1.0
+# Seconds between two rounds, in which what happens gathers: a message costs much more than what is in it.
+_GATHER = 0.004
 # Dialogs of which others will be told later that they have more events; and what waits to be sent, at most.
 _MOST_UNTOLD = 20_000
 _MOST_WAITING = 20_000
@@ -31,6 +33,7 @@ class Link:
 
     def __init__(self, bus: Bus | None) -> None:
         self.process = os.urandom(wire.PROCESS)
+        self._subject = f"{wire.LIVE}.{self.process.hex()}"
         self._bus = bus
         self._events: list[LiveEvent] = []
         self._news: list[News] = []
@@ -106,12 +109,12 @@ class Link:
             with contextlib.suppress(*BUS_ERRORS):
                 async with asyncio.timeout(_TIMEOUT):
                     await self._say(bus, events, news)
+            await asyncio.sleep(_GATHER)
 
     async def _say(self, bus: Bus, events: Sequence[LiveEvent], news: Sequence[News]) -> None:
-        for bucket, some in _by_bucket(events).items():
-            for message in wire.pack_events(self.process, some):
-                if not await _is_lost():
-                    await bus.say(f"{wire.LIVE}.{bucket}", message)
+        for message in wire.pack_events(self.process, events):
+            if not await _is_lost():
+                await bus.say(self._subject, message)
         for one in news:
             bucket = wire.bucket(one.user_ids[0] if one.user_ids else one.dialog_id)
             for message in wire.pack_news(self.process, (one,)):
@@ -142,13 +145,6 @@ async def _is_lost() -> bool:
     except faults.FaultRaised:
         return True
     return False
-
-
-def _by_bucket(events: Sequence[LiveEvent]) -> dict[str, list[LiveEvent]]:
-    found: dict[str, list[LiveEvent]] = {}
-    for event in events:
-        found.setdefault(wire.bucket(event.dialog_id), []).append(event)
-    return found
 
 
 def batches(found: Sequence[UUID], size: int) -> Iterator[Sequence[UUID]]:
