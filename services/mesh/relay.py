@@ -208,7 +208,9 @@ class Relay:
                 await asyncio.sleep(self._mesh.relay_poll_seconds)
                 continue
             took = now() - began
-            if not more and len(rows) > 1 and not self._gather:
+            # Something came meanwhile: at least as much will in the next moment.
+            busy = len(rows) > 1 or (len(rows) == 1 and self._woken.is_set())
+            if not more and busy and not self._gather:
                 await asyncio.sleep(_GATHERING)
             elif not more:
                 await self._rest()
