@@ -37,6 +37,9 @@ Handler = Callable[[Received], Awaitable[Effect]]
 
 # One question to JetStream stands this long, in seconds: an idle consumer costs few messages in that time.
 _PULL_SECONDS = 30.0
+# Seconds in which more events gather while there are many, where they are handled together: each round costs three
+# transactions, however many they are.
+_GATHERING = 0.05
 # What is under way or waits for its next try, at most.
 _MAX_PENDING = 1000
 # How often to look for what shall be replayed, and for ids that are too old, in seconds.
@@ -154,6 +157,8 @@ class Consumer:
                 messages = await self._next(pulled, lost)
                 if messages:
                     await self._to_the_end(self._handle_all(messages))
+                if 1 < len(messages) < self._at_once:
+                    await asyncio.sleep(_GATHERING)
         finally:
             lost.cancel()
             if self._bus.is_connected:

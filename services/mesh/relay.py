@@ -34,7 +34,7 @@ _LOCK = 0x5A4D_0002
 BATCH = 1000
 # Seconds in which more events gather while there are many: each batch costs a query, a commit and a round
 # trip.
-_GATHERING = 0.02
+_GATHERING = 0.05
 # How often to ask whether the stream is still the one we know, in seconds; also when connected, when failed.
 LOOK_SECONDS = 30.0
 # Two equal ids within this time are one in the stream, too.
