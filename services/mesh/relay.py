@@ -34,7 +34,7 @@ _LOCK = 0x5A4D_0002
 BATCH = 1000
 # Seconds in which more events gather while there are many: each batch costs a query, a commit and a round
 # trip.
-_GATHERING = 0.02
+_GATHERING = 0.05
 # Seconds that a relay rests at most after a batch.
 LONGEST_REST = 3.0
 # How often to ask whether the stream is still the one we know, in seconds; also when connected, when failed.
@@ -217,7 +217,9 @@ class Relay:
                 continue
             self._doubts = self._doubts and more
             took = now() - began
-            if not more and len(rows) > 1 and not self._gather:
+            # Something came meanwhile: at least as much will in the next moment.
+            busy = len(rows) > 1 or (len(rows) == 1 and self._woken.is_set())
+            if not more and busy and not self._gather:
                 await asyncio.sleep(_GATHERING)
             elif not more:
                 await self._rest()

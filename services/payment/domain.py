@@ -150,7 +150,6 @@ class Payment:
 class Told:
     """An event that becomes true with a transfer; joined to others of its subject that do so, too."""
 
-    id: UUID
     subject: str
     payload: bytes
     traceparent: str = ""

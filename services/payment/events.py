@@ -9,7 +9,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sampan.payment.v1 import events_pb2 as pb
 from services.mesh import trace
 from services.mesh.clock import Clock
-from services.mesh.ids import uuid7
 from services.payment.domain import Payment, Told
 
 TRANSFERS_SENT = "sampan.payment.transfers.sent"
@@ -36,4 +35,4 @@ class Events:
             sent_at=Timestamp(seconds=int(self._clock())),
         )
         payload = pb.TransfersSent(transfers=[said]).SerializeToString()
-        return Told(uuid7(), TRANSFERS_SENT, payload, trace.traceparent.get())
+        return Told(TRANSFERS_SENT, payload, trace.traceparent.get())

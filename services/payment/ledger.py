@@ -80,7 +80,8 @@ class LedgerStore:
 
     async def within(self, run: Run, batch: Sequence[Draft]) -> Sequence[Posted | SampanError]:
         """Posts a batch by a connection that somebody else commits."""
-        return [_answer(row) for row in await repository_posting.post(run, batch, self._limits)]
+        found = await repository_posting.post(run, batch, self._limits)
+        return [one if isinstance(one, Posted) else _REFUSED[one]() for one in found]
 
     async def _post(self, batch: Sequence[Draft]) -> Sequence[Posted | SampanError]:
         await faults.point("payment.post.before_commit")
@@ -119,10 +120,5 @@ class Ledger:
         return answer
 
 
-def _answer(row: Record) -> Posted | SampanError:
-    status = row["status"]
-    return _REFUSED[status]() if status in _REFUSED else _posted(row, again=status == Status.AGAIN)
-
-
-def _posted(row: Record, *, again: bool = False) -> Posted:
-    return Posted(row["transaction_id"], row["balance_after"], row["fee"], row["stamp"], again)
+def _posted(row: Record) -> Posted:
+    return Posted(row["transaction_id"], row["balance_after"], row["fee"], row["stamp"])

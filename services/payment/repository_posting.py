@@ -9,11 +9,11 @@ from typing import Any
 from asyncpg import Record
 
 from services.mesh.fast_database import FastDatabase
-from services.payment.domain import Draft
+from services.payment.domain import Draft, Posted
 
 
 class Status(IntEnum):
-    """What `post_transfers` says of an entry."""
+    """What `post_batch` says of an entry."""
 
     POSTED = 0
     AGAIN = 1
@@ -31,10 +31,10 @@ class Status(IntEnum):
 Run = Callable[..., Awaitable[list[Record]]]
 
 _POST = """
-SELECT status, transaction_id, stamp, balance_after, fee FROM post_transfers(
+SELECT * FROM post_batch(
     $1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::bytea[], $6::uuid[], $7::uuid[], $8::uuid[],
     $9::uuid[], $10::bigint[], $11::text[], $12::bigint[], $13::uuid[], $14::uuid[], $15::uuid[],
-    $16::bytea[], $17::uuid[], $18::text[], $19::bytea[], $20::text[], $21::text)
+    $16::bytea[], $17::text[], $18::bytea[], $19::text[], $20::text)
 """
 # A fee of the same transaction follows its transfer in the debited account.
 _FIND = """
@@ -49,8 +49,11 @@ ORDER BY g.ord
 """
 
 
-async def post(run: Run, batch: Sequence[Draft], limits: str) -> list[Record]:
-    """Posts drafts and says of each what became of it, in order. `limits` is JSON, by currency and tier."""
+async def post(run: Run, batch: Sequence[Draft], limits: str) -> list[Posted | Status]:
+    """Posts drafts. What became of each, in order: posted, now or before, or why it was refused.
+
+    `limits` is JSON, by currency and tier.
+    """
     told = [one.told for one in batch]
     columns: tuple[list[Any], ...] = (
         [one.id for one in batch],
@@ -69,12 +72,28 @@ async def post(run: Run, batch: Sequence[Draft], limits: str) -> list[Record]:
         [one.refers_to for one in batch],
         [one.person_id for one in batch],
         [one.note for one in batch],
-        [one and one.id for one in told],
         [one and one.subject for one in told],
         [one and one.payload for one in told],
         [one and one.traceparent for one in told],
     )
-    return await run(_POST, *columns, limits)
+    [row] = await run(_POST, *columns, limits)
+    stamp = row["stamp"]
+    found: list[Posted | Status] = []
+    for place, (draft, status, after) in enumerate(
+        zip(batch, row["statuses"], row["balances_after"], strict=True)
+    ):
+        if status == Status.POSTED:
+            found.append(Posted(draft.id, after, draft.fee, stamp))
+        elif status == Status.AGAIN:
+            found.append(_again(row, place))
+        else:
+            found.append(Status(status))
+    return found
+
+
+def _again(row: Record, place: int) -> Posted:
+    names = ("known", "known_balances", "known_fees", "known_stamps")
+    return Posted(*(row[name][place] for name in names), again=True)
 
 
 async def find(database: FastDatabase, drafts: Sequence[Draft]) -> list[Record]:

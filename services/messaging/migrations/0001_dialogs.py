@@ -196,7 +196,9 @@ RIGHTS = (
 # such dialog for this sender, 5 blocked, 6 what it answers is not there. For 0, 1 and 3 `seq` is that of the
 # message.
 #
-# Its plan is made once for a connection, perhaps while tables are empty: so it may use nothing but indexes.
+# Its plan is made once for a connection, perhaps while tables are empty: so it may use nothing but indexes. Of an
+# empty table no index looks better than another: what is answered is looked up only where there is something
+# (`OFFSET 0` keeps that condition in front), since the wrong one walks the whole dialog.
 POST_MESSAGES = """
 CREATE FUNCTION post_messages(
     p_dialogs uuid[], p_senders uuid[], p_keys text[], p_types text[], p_texts text[], p_attributes text[],
@@ -243,10 +245,14 @@ BEGIN
         LEFT JOIN spent_ids spent ON d.first_seq > 1 AND spent.dialog_id = g.dialog_id
             AND spent.sender_id = g.sender_id AND spent.client_message_id = g.key
         LEFT JOIN members m ON m.dialog_id = g.dialog_id AND m.user_id = g.sender_id AND m.left_seq IS NULL
-        LEFT JOIN messages reply ON reply.dialog_id = g.dialog_id AND reply.seq = g.reply_to
-            AND reply.seq >= m.joined_seq
-        LEFT JOIN messages root ON root.dialog_id = g.dialog_id AND root.seq = g.thread
-            AND root.seq >= m.joined_seq
+        LEFT JOIN LATERAL (
+            SELECT r.seq FROM messages r WHERE g.reply_to IS NOT NULL
+                AND r.dialog_id = g.dialog_id AND r.seq = g.reply_to AND r.seq >= m.joined_seq OFFSET 0
+        ) reply ON true
+        LEFT JOIN LATERAL (
+            SELECT r.seq, r.thread_seq FROM messages r WHERE g.thread IS NOT NULL
+                AND r.dialog_id = g.dialog_id AND r.seq = g.thread AND r.seq >= m.joined_seq OFFSET 0
+        ) root ON true
     ), numbered AS MATERIALIZED (
         SELECT c.*, c.last_seq + row_number() OVER of_dialog AS seq,
             c.last_no + row_number() OVER of_dialog AS no,

@@ -134,18 +134,25 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 
 # Transfers that were inserted become postings and move balances; nothing else writes either. Who inserts has
 # numbered both legs: they must go on from the accounts' numbers without a gap, in the accounts' currency, and
-# no account that may not go negative may do so on the way.
-_POST_LEGS = f"""
-CREATE FUNCTION post_legs() RETURNS trigger
+# no account that may not go negative may do so on the way. Its last leg has what an account comes to; an account
+# that somebody else moved meanwhile has another number, and is not updated.
+POST_LEGS = f"""
+CREATE OR REPLACE FUNCTION post_legs() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp {PLANS}
 AS $$
 DECLARE
-    v_wanted bigint;
-    v_fitting bigint;
-    v_overdrawn bigint;
+    v_legs bigint;
+    v_captures boolean;
+    v_moved bigint;
+    v_fits boolean;
+    v_overdrawn boolean;
 BEGIN
+    SELECT 2 * count(*), bool_or(kind = 'capture') INTO v_legs, v_captures FROM fresh;
+    IF v_legs = 0 THEN
+        RETURN NULL;
+    END IF;
     -- What a hold has captured follows from its captures; that lets go of what it held before it is spent.
-    IF EXISTS (SELECT FROM fresh WHERE kind = 'capture') THEN
+    IF v_captures THEN
         UPDATE holds h SET captured = h.captured + s.amount,
             status = CASE WHEN h.captured + s.amount = h.amount THEN 'captured' ELSE h.status END,
             closed_at = CASE WHEN h.captured + s.amount = h.amount THEN s.at END
@@ -153,49 +160,46 @@ BEGIN
             SELECT refers_to, debit_account, sum(amount)::bigint AS amount, max(created_at) AS at
             FROM fresh WHERE kind = 'capture' GROUP BY 1, 2
         ) s WHERE h.id = s.refers_to AND h.account_id = s.debit_account AND h.status = 'pending';
-        GET DIAGNOSTICS v_fitting = ROW_COUNT;
-        SELECT count(DISTINCT (refers_to, debit_account)) INTO v_wanted FROM fresh WHERE kind = 'capture';
-        IF v_fitting <> v_wanted THEN
+        GET DIAGNOSTICS v_moved = ROW_COUNT;
+        IF v_moved <> (
+            SELECT count(DISTINCT (refers_to, debit_account)) FROM fresh WHERE kind = 'capture'
+        ) THEN
             RAISE EXCEPTION 'a capture without its hold' USING ERRCODE = '23514', CONSTRAINT = 'ledger_fit';
         END IF;
     END IF;
-    WITH legs AS MATERIALIZED (
-        SELECT debit_account AS account_id, debit_seq AS seq, id, -amount AS amount, currency, created_at,
-            CASE WHEN kind = 'send' THEN amount ELSE 0 END AS spent
-        FROM fresh
-        UNION ALL
-        SELECT credit_account, credit_seq, id, amount, currency, created_at, 0 FROM fresh
-    ), numbered AS MATERIALIZED (
-        SELECT l.*, a.may_go_negative, a.held,
-            (a.balance + sum(l.amount) OVER (PARTITION BY l.account_id ORDER BY l.seq))::bigint AS after
-        FROM legs l JOIN accounts a ON a.id = l.account_id
+    WITH numbered AS MATERIALIZED (
+        SELECT l.account_id, l.seq, l.id, l.amount, l.created_at, row_number() OVER w AS legs,
+            lead(l.seq) OVER w IS NULL AS is_last,
+            a.seq + row_number() OVER w = l.seq AND a.currency = l.currency AS fits,
+            (a.balance + sum(l.amount) OVER w)::bigint AS after, (sum(l.spent) OVER w)::bigint AS spent,
+            a.may_go_negative, a.held
+        FROM (
+            SELECT debit_account AS account_id, debit_seq AS seq, id, -amount AS amount, currency, created_at,
+                CASE WHEN kind = 'send' THEN amount ELSE 0 END AS spent
+            FROM fresh
+            UNION ALL
+            SELECT credit_account, credit_seq, id, amount, currency, created_at, 0 FROM fresh
+        ) l JOIN accounts a ON a.id = l.account_id
+        WINDOW w AS (PARTITION BY l.account_id ORDER BY l.seq ROWS UNBOUNDED PRECEDING)
     ), posted AS (
         INSERT INTO postings (account_id, seq, transfer_id, amount, balance_after, created_at)
         SELECT account_id, seq, id, amount, after, created_at FROM numbered
-    ), sums AS (
-        SELECT account_id, min(seq) AS first, max(seq) AS last, count(*) AS legs, sum(amount) AS amount,
-            min(currency) AS currency, max(currency) AS other, sum(spent)::bigint AS spent,
-            max(created_at) AS at
-        FROM legs GROUP BY account_id
     ), moved AS (
-        UPDATE accounts a SET balance = a.balance + s.amount, seq = s.last,
-            spent_today = CASE WHEN s.spent = 0 THEN a.spent_today
-                WHEN a.day = (s.at AT TIME ZONE a.time_zone)::date THEN a.spent_today + s.spent
-                ELSE s.spent END,
-            day = CASE WHEN s.spent = 0 THEN a.day ELSE (s.at AT TIME ZONE a.time_zone)::date END
-        FROM sums s
-        WHERE a.id = s.account_id AND s.first = a.seq + 1 AND s.last = a.seq + s.legs
-            AND s.currency = a.currency AND s.other = a.currency
-        RETURNING s.legs
+        UPDATE accounts a SET balance = n.after, seq = n.seq,
+            spent_today = CASE WHEN n.spent = 0 THEN a.spent_today
+                WHEN a.day = (n.created_at AT TIME ZONE a.time_zone)::date THEN a.spent_today + n.spent
+                ELSE n.spent END,
+            day = CASE WHEN n.spent = 0 THEN a.day ELSE (n.created_at AT TIME ZONE a.time_zone)::date END
+        FROM numbered n WHERE n.is_last AND a.id = n.account_id AND a.seq + n.legs = n.seq
+        RETURNING n.legs
     )
-    SELECT (SELECT 2 * count(*) FROM fresh), (SELECT coalesce(sum(legs), 0) FROM moved),
-        (SELECT count(*) FROM numbered WHERE NOT may_go_negative AND after < held)
-    INTO v_wanted, v_fitting, v_overdrawn;
-    IF v_fitting <> v_wanted THEN
+    SELECT (SELECT sum(legs) FROM moved), bool_and(fits), bool_or(NOT may_go_negative AND after < held)
+    INTO v_moved, v_fits, v_overdrawn FROM numbered;
+    IF NOT v_fits OR v_moved IS DISTINCT FROM v_legs THEN
         RAISE EXCEPTION 'transfers do not fit their accounts'
             USING ERRCODE = '23514', CONSTRAINT = 'ledger_fit';
     END IF;
-    IF v_overdrawn > 0 THEN
+    IF v_overdrawn THEN
         RAISE EXCEPTION 'transfers overdraw an account'
             USING ERRCODE = '23514', CONSTRAINT = 'accounts_funds_check';
     END IF;
@@ -234,7 +238,7 @@ END $$
 """
 
 FUNCTIONS = {
-    "post_legs()": _POST_LEGS,
+    "post_legs()": POST_LEGS,
     "refuse_change()": _REFUSE_CHANGE,
     "only_by_trigger()": _ONLY_BY_TRIGGER,
     "begin_empty()": _BEGIN_EMPTY,

@@ -13,35 +13,32 @@ from services.payment.migrations.sql.ledger import PLANS
 # Events of one subject become one: their bytes are joined, which for protobuf is the message of all.
 #
 # Status: 0 posted, 1 was posted before, 2 its key was used for another request, 3 no such wallet, 4 another
-# currency, 5 to itself, 6 suspended, 7 no such recipient, 8 over the daily limit, 9 not enough. For 0 and 1
-# the rest of the row is what the request is answered with, now and for ever.
+# currency, 5 to itself, 6 suspended, 7 no such recipient, 8 over the daily limit, 9 not enough. With 0 comes
+# the balance after it, with 1 what is known: that is what the request is answered with, now and for ever.
+#
+# What a statement costs here is its start, so those that have nothing to do are left out.
 #
 # Accounts are known by their place in the sorted `v_ids`, which width_bucket finds by halving.
-POST_TRANSFERS = f"""
-CREATE FUNCTION post_transfers(
+POST_BATCH = f"""
+CREATE OR REPLACE FUNCTION post_batch(
     p_ids uuid[], p_kinds text[], p_callers text[], p_keys uuid[], p_hashes bytea[],
     p_debits uuid[], p_owners uuid[], p_credits uuid[], p_recipients uuid[],
     p_amounts bigint[], p_currencies text[], p_fees bigint[], p_fee_ids uuid[], p_refers uuid[],
-    p_persons uuid[], p_notes bytea[], p_event_ids uuid[], p_subjects text[], p_events bytea[],
-    p_traces text[], p_limits text
-) RETURNS TABLE (status integer, transaction_id uuid, stamp bigint, balance_after bigint, fee bigint)
-LANGUAGE plpgsql VOLATILE {PLANS}
+    p_persons uuid[], p_notes bytea[], p_subjects text[], p_events bytea[], p_traces text[], p_limits text,
+    OUT statuses integer[], OUT balances_after bigint[], OUT stamp bigint,
+    OUT known uuid[], OUT known_balances bigint[], OUT known_fees bigint[], OUT known_stamps bigint[]
+) LANGUAGE plpgsql VOLATILE {PLANS}
 AS $$
 #variable_conflict use_column
 DECLARE
     v_count CONSTANT integer := cardinality(p_ids);
     v_limits CONSTANT jsonb := p_limits::jsonb;
+    v_keyed CONSTANT boolean := array_remove(p_keys, NULL) <> ARRAY[]::uuid[];
     v_now timestamptz;
-    -- By entry: where it goes, what is known of its key, what becomes of it.
+    -- By entry: where it goes, what is known of its key.
     v_credits uuid[];
     v_fee_accounts uuid[];
-    v_known uuid[];
     v_known_hashes bytea[];
-    v_known_balances bigint[];
-    v_known_stamps bigint[];
-    v_known_fees bigint[];
-    v_status integer[];
-    v_after bigint[];
     -- By account.
     v_ids uuid[];
     v_owners uuid[];
@@ -63,21 +60,20 @@ DECLARE
     c integer;
     f integer;
 BEGIN
-    SELECT array_agg(coalesce(g.credit, w.id) ORDER BY g.ord), array_agg(fees.id ORDER BY g.ord)
-    INTO v_credits, v_fee_accounts
-    FROM unnest(p_credits, p_recipients, p_currencies, p_fees) WITH ORDINALITY
-        AS g (credit, recipient, currency, fee, ord)
-    LEFT JOIN accounts w ON w.owner = g.recipient AND w.currency = g.currency
-    LEFT JOIN accounts fees ON g.fee > 0 AND fees.owner IS NULL AND fees.kind = 'fees' AND fees.name = ''
-        AND fees.currency = g.currency AND fees.stripe = pg_backend_pid() % 8;
-    v_ids := ARRAY(
-        SELECT DISTINCT u.id FROM unnest(p_debits || v_credits || v_fee_accounts) AS u (id)
-        WHERE u.id IS NOT NULL ORDER BY u.id
-    );
+    SELECT array_agg(coalesce(g.credit, w.id) ORDER BY g.ord) INTO v_credits
+    FROM unnest(p_credits, p_recipients, p_currencies) WITH ORDINALITY AS g (credit, recipient, currency, ord)
+    LEFT JOIN accounts w ON w.owner = g.recipient AND w.currency = g.currency;
+    IF 0 < ANY (p_fees) THEN
+        SELECT array_agg(f.id ORDER BY g.ord) INTO v_fee_accounts
+        FROM unnest(p_currencies, p_fees) WITH ORDINALITY AS g (currency, fee, ord)
+        LEFT JOIN accounts f ON g.fee > 0 AND f.owner IS NULL AND f.kind = 'fees' AND f.name = ''
+            AND f.currency = g.currency AND f.stripe = pg_backend_pid() % 8;
+    END IF;
+    v_ids := p_debits || v_credits || v_fee_accounts;
     PERFORM FROM accounts WHERE id = ANY (v_ids) ORDER BY id FOR NO KEY UPDATE;
     v_now := clock_timestamp();
-    v_after := array_fill(NULL::bigint, ARRAY[v_count]);
-
+    stamp := extract(epoch FROM v_now) * 1000000;
+    balances_after := array_fill(NULL::bigint, ARRAY[v_count]);
     SELECT array_agg(a.id ORDER BY a.id), array_agg(a.owner ORDER BY a.id),
         array_agg(a.currency ORDER BY a.id), array_agg(NOT a.may_go_negative ORDER BY a.id),
         array_agg(a.suspended ORDER BY a.id), array_agg(a.balance ORDER BY a.id),
@@ -87,39 +83,41 @@ BEGIN
         array_agg((v_limits -> a.currency ->> a.kyc_tier)::bigint ORDER BY a.id)
     INTO v_ids, v_owners, v_currencies, v_bounded, v_suspended, v_balances, v_held, v_seqs, v_spent, v_most
     FROM accounts a WHERE a.id = ANY (v_ids);
-    SELECT array_agg(r.transaction_id ORDER BY k.ord), array_agg(r.request_hash ORDER BY k.ord),
-        array_agg(r.balance_after ORDER BY k.ord),
-        array_agg((extract(epoch FROM r.created_at) * 1000000)::bigint ORDER BY k.ord),
-        array_agg(r.fee ORDER BY k.ord)
-    INTO v_known, v_known_hashes, v_known_balances, v_known_stamps, v_known_fees
-    FROM unnest(p_keys) WITH ORDINALITY AS k (key, ord) LEFT JOIN requests r ON r.key = k.key;
+    IF v_keyed THEN
+        SELECT array_agg(r.transaction_id ORDER BY k.ord), array_agg(r.request_hash ORDER BY k.ord),
+            array_agg(r.balance_after ORDER BY k.ord),
+            array_agg((extract(epoch FROM r.created_at) * 1000000)::bigint ORDER BY k.ord),
+            array_agg(r.fee ORDER BY k.ord)
+        INTO known, v_known_hashes, known_balances, known_stamps, known_fees
+        FROM unnest(p_keys) WITH ORDINALITY AS k (key, ord) LEFT JOIN requests r ON r.key = k.key;
+    END IF;
 
     FOR i IN 1..v_count LOOP
         d := width_bucket(p_debits[i], v_ids);
         c := width_bucket(v_credits[i], v_ids);
-        IF v_known[i] IS NOT NULL THEN
-            v_status[i] := CASE WHEN v_known_hashes[i] = p_hashes[i] THEN 1 ELSE 2 END;
+        IF known[i] IS NOT NULL THEN
+            statuses[i] := CASE WHEN v_known_hashes[i] = p_hashes[i] THEN 1 ELSE 2 END;
         ELSIF v_ids[d] IS DISTINCT FROM p_debits[i] OR p_owners[i] <> v_owners[d]
             OR (v_owners[d] IS NULL AND (p_owners[i] IS NOT NULL OR p_kinds[i] = 'transfer')) THEN
-            v_status[i] := 3;
+            statuses[i] := 3;
         ELSIF v_currencies[d] <> p_currencies[i] THEN
-            v_status[i] := 4;
+            statuses[i] := 4;
         ELSIF v_credits[i] = p_debits[i] OR p_recipients[i] = v_owners[d] THEN
-            v_status[i] := 5;
+            statuses[i] := 5;
         ELSIF v_suspended[d] THEN
-            v_status[i] := 6;
+            statuses[i] := 6;
         ELSIF v_credits[i] IS NULL OR v_ids[c] IS DISTINCT FROM v_credits[i] OR v_suspended[c]
             OR (v_owners[c] IS NULL AND p_kinds[i] = 'transfer') THEN
-            v_status[i] := 7;
+            statuses[i] := 7;
         ELSIF v_currencies[c] <> p_currencies[i] THEN
-            v_status[i] := 4;
+            statuses[i] := 4;
         ELSIF v_bounded[d] AND p_kinds[i] <> 'capture'
             AND v_balances[d] - v_held[d] < p_amounts[i] + p_fees[i] THEN
-            v_status[i] := 9;
+            statuses[i] := 9;
         ELSIF p_kinds[i] = 'send' AND v_spent[d] + p_amounts[i] > v_most[d] THEN
-            v_status[i] := 8;
+            statuses[i] := 8;
         ELSE
-            v_status[i] := 0;
+            statuses[i] := 0;
             IF p_kinds[i] = 'send' THEN
                 v_spent[d] := v_spent[d] + p_amounts[i];
             ELSIF p_kinds[i] = 'capture' THEN
@@ -129,7 +127,7 @@ BEGIN
             v_balances[c] := v_balances[c] + p_amounts[i];
             v_seqs[d] := v_seqs[d] + 1;
             v_seqs[c] := v_seqs[c] + 1;
-            v_after[i] := v_balances[d];
+            balances_after[i] := v_balances[d];
             t_count := t_count + 1;
             t_entry[t_count] := i;
             t_fee[t_count] := false;
@@ -149,47 +147,43 @@ BEGIN
         END IF;
     END LOOP;
 
-    IF t_count > 0 THEN
-        WITH entries AS MATERIALIZED (
-            SELECT * FROM unnest(p_ids, p_keys, p_hashes, p_persons, p_notes, p_event_ids, p_subjects,
-                p_events, p_traces, p_fees, v_status, v_after) WITH ORDINALITY
-            AS e (id, key, hash, person, note, event_id, subject, event, trace, fee, status, after, ord)
-            WHERE e.status = 0
-        ), asked AS (
-            INSERT INTO requests (key, request_hash, transaction_id, balance_after, fee, created_at)
-            SELECT key, hash, id, after, fee, v_now FROM entries WHERE key IS NOT NULL
-        ), noted AS (
-            INSERT INTO notes (transaction_id, person_id, sealed)
-            SELECT id, person, note FROM entries WHERE note IS NOT NULL
-        ), told AS (
-            INSERT INTO outbox (id, subject, aggregate_id, aggregate_version, payload, traceparent)
-            SELECT (array_agg(event_id ORDER BY ord))[1], subject, (array_agg(id ORDER BY ord))[1], 1,
-                string_agg(event, '' ORDER BY ord), max(trace)
-            FROM entries WHERE event IS NOT NULL GROUP BY subject
-        )
-        INSERT INTO transfers (id, transaction_id, kind, debit_account, debit_seq, credit_account, credit_seq,
-            amount, currency, refers_to, caller, created_at)
-        SELECT CASE WHEN t.fee THEN p_fee_ids[t.i] ELSE p_ids[t.i] END, p_ids[t.i],
-            CASE WHEN t.fee THEN 'fee' ELSE p_kinds[t.i] END, p_debits[t.i], t.debit_seq,
-            CASE WHEN t.fee THEN v_fee_accounts[t.i] ELSE v_credits[t.i] END, t.credit_seq,
-            CASE WHEN t.fee THEN p_fees[t.i] ELSE p_amounts[t.i] END, p_currencies[t.i], p_refers[t.i],
-            p_callers[t.i], v_now
-        FROM unnest(t_entry, t_fee, t_debit_seq, t_credit_seq) AS t (i, fee, debit_seq, credit_seq);
+    IF t_count = 0 THEN
+        RETURN;
     END IF;
-
-    RETURN QUERY
-    SELECT e.status, CASE WHEN e.status = 0 THEN e.id ELSE e.known END,
-        CASE WHEN e.status = 0 THEN (extract(epoch FROM v_now) * 1000000)::bigint ELSE e.known_stamp END,
-        CASE WHEN e.status = 0 THEN e.after ELSE e.known_balance END,
-        CASE WHEN e.status = 0 THEN e.fee ELSE e.known_fee END
-    FROM unnest(p_ids, p_fees, v_status, v_after, v_known, v_known_stamps, v_known_balances, v_known_fees)
-        WITH ORDINALITY AS e (id, fee, status, after, known, known_stamp, known_balance, known_fee, ord)
-    ORDER BY e.ord;
+    IF v_keyed THEN
+        INSERT INTO requests (key, request_hash, transaction_id, balance_after, fee, created_at)
+        SELECT e.key, e.hash, e.id, e.after, e.fee, v_now
+        FROM unnest(p_keys, p_hashes, p_ids, balances_after, p_fees, statuses)
+            AS e (key, hash, id, after, fee, status)
+        WHERE e.status = 0 AND e.key IS NOT NULL;
+    END IF;
+    IF array_remove(p_notes, NULL) <> ARRAY[]::bytea[] THEN
+        INSERT INTO notes (transaction_id, person_id, sealed)
+        SELECT e.id, e.person, e.note
+        FROM unnest(p_ids, p_persons, p_notes, statuses) AS e (id, person, note, status)
+        WHERE e.status = 0 AND e.note IS NOT NULL;
+    END IF;
+    IF array_remove(p_events, NULL) <> ARRAY[]::bytea[] THEN
+        INSERT INTO outbox (id, subject, aggregate_id, aggregate_version, payload, traceparent)
+        SELECT (array_agg(e.id ORDER BY e.ord))[1], e.subject, (array_agg(e.id ORDER BY e.ord))[1], 1,
+            string_agg(e.event, '' ORDER BY e.ord), max(e.trace)
+        FROM unnest(p_ids, p_subjects, p_events, p_traces, statuses) WITH ORDINALITY
+            AS e (id, subject, event, trace, status, ord)
+        WHERE e.status = 0 AND e.event IS NOT NULL GROUP BY e.subject;
+    END IF;
+    INSERT INTO transfers (id, transaction_id, kind, debit_account, debit_seq, credit_account, credit_seq,
+        amount, currency, refers_to, caller, created_at)
+    SELECT CASE WHEN t.fee THEN p_fee_ids[t.i] ELSE p_ids[t.i] END, p_ids[t.i],
+        CASE WHEN t.fee THEN 'fee' ELSE p_kinds[t.i] END, p_debits[t.i], t.debit_seq,
+        CASE WHEN t.fee THEN v_fee_accounts[t.i] ELSE v_credits[t.i] END, t.credit_seq,
+        CASE WHEN t.fee THEN p_fees[t.i] ELSE p_amounts[t.i] END, p_currencies[t.i], p_refers[t.i],
+        p_callers[t.i], v_now
+    FROM unnest(t_entry, t_fee, t_debit_seq, t_credit_seq) AS t (i, fee, debit_seq, credit_seq);
 END $$
 """  # noqa: S608 - made of constants
-_SIGNATURE = (
-    "post_transfers(uuid[], text[], text[], uuid[], bytea[], uuid[], uuid[], uuid[], uuid[], bigint[],"
-    " text[], bigint[], uuid[], uuid[], uuid[], bytea[], uuid[], text[], bytea[], text[], text)"
+SIGNATURE = (
+    "post_batch(uuid[], text[], text[], uuid[], bytea[], uuid[], uuid[], uuid[], uuid[], bigint[],"
+    " text[], bigint[], uuid[], uuid[], uuid[], bytea[], text[], bytea[], text[], text)"
 )
 
 # The number of an account's first posting from a moment on, found by halving: numbers have no gaps, and times
@@ -214,5 +208,10 @@ BEGIN
 END $$
 """
 
-FUNCTIONS = {_SIGNATURE: POST_TRANSFERS, "seq_at(uuid, timestamptz)": SEQ_AT}
+# What earlier ledgers post by.
+EARLIER = (
+    "post_transfers(uuid[], text[], text[], uuid[], bytea[], uuid[], uuid[], uuid[], uuid[], bigint[],"
+    " text[], bigint[], uuid[], uuid[], uuid[], bytea[], uuid[], text[], bytea[], text[], text)"
+)
+FUNCTIONS = {SIGNATURE: POST_BATCH, "seq_at(uuid, timestamptz)": SEQ_AT}
 RIGHTS = tuple(f"GRANT EXECUTE ON FUNCTION {name} TO payment" for name in FUNCTIONS)
