@@ -7,6 +7,10 @@ import pytest
 from tests.support.stack import Stack
 
 COMMANDS = (
+    "admin grant",
+    "admin restore",
+    "admin suspend",
+    "admin tier",
     "analytics rebuild",
     "backup",
     "chat",
