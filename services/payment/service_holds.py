@@ -44,18 +44,22 @@ class ServiceHolds:
     async def place(self, service: str, wanted: Wanted, life: timedelta, key: Key | None = None) -> Hold:
         """Reserves money under an id of the service's choice, once.
 
-        The same hold again is answered with the hold as it is, a repeated request with it as it was made.
+        The same hold again is answered with the hold as it was made, under any `request_id`.
         Raises HoldClosed for what was voided, also before it came; HoldExpired; HoldExists for another hold
         with this id; and what a payment of it would.
         """
         async with self._database.transaction("place_hold") as connection:
-            if await self._idempotency.claim(connection, key) is not None:
-                return (await _hold(connection, service, wanted.hold_id)).as_made()
-            if not await repository_holds.is_taken(connection, wanted.hold_id):
-                payment = await _payment(connection, wanted)
-                if await self._steps.make(connection, wanted.hold_id, payment, life, service):
-                    return await _hold(connection, service, wanted.hold_id)
-            return await _known(connection, service, wanted)
+            repeated = await self._idempotency.claim(connection, key) is not None
+            if not repeated and not await self._made(connection, service, wanted, life):
+                await _must_be_the_same(connection, service, wanted)
+            return (await _hold(connection, service, wanted.hold_id)).as_made()
+
+    async def _made(self, connection: AsyncConnection, service: str, wanted: Wanted, life: timedelta) -> bool:
+        """Makes a hold; False when something has that id already."""
+        if await repository_holds.is_taken(connection, wanted.hold_id):
+            return False
+        payment = await _payment(connection, wanted)
+        return await self._steps.make(connection, wanted.hold_id, payment, life, service)
 
     async def settle(
         self,
@@ -110,8 +114,8 @@ async def _payment(connection: AsyncConnection, wanted: Wanted) -> Payment:
     return Payment(wanted.sender, wallet, wanted.recipient, wanted.amount, wanted.currency, "")
 
 
-async def _known(connection: AsyncConnection, service: str, wanted: Wanted) -> Hold:
-    """A hold that was there before."""
+async def _must_be_the_same(connection: AsyncConnection, service: str, wanted: Wanted) -> None:
+    """What was there before must be this hold, and not be over."""
     if await repository_holds.is_buried(connection, wanted.hold_id, service):
         raise HoldClosed
     row = await repository_holds.hold(connection, wanted.hold_id)
@@ -122,7 +126,6 @@ async def _known(connection: AsyncConnection, service: str, wanted: Wanted) -> H
         raise HoldExpired
     if hold.status is HoldStatus.VOIDED:
         raise HoldClosed
-    return hold
 
 
 async def _hold(connection: AsyncConnection, service: str, hold_id: UUID) -> Hold:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -48,6 +49,7 @@ async def kills(stack: Stack, rounds: int) -> list[str]:
 async def run(stack: Stack, transfers: int, rounds: int) -> Bank:
     """Transfers, full reads and kills at the same time; then the books are compared with what was told."""
     await parts.well(stack, within=60)
+    begun = time.monotonic()
     async with Bank.of(stack, CUSTOMERS) as bank:
         audits = asyncio.create_task(bank.audits())
         killing = asyncio.create_task(kills(stack, rounds))
@@ -63,7 +65,8 @@ async def run(stack: Stack, transfers: int, rounds: int) -> Bank:
         await bank.agrees()
         done = stack.command("payment", "reconcile")
         assert done.returncode == 0, done.stdout
-        print(f"{len(bank.paid)} paid, {bank.refused} refused, {bank.reads} full reads")
+        took = time.monotonic() - begun
+        print(f"{len(bank.paid)} paid, {bank.refused} refused, {bank.reads} full reads in {took:.0f} s")
         return bank
 
 

@@ -55,8 +55,8 @@ class PaymentInternalServiceStub:
     """
     PlaceHold: _grpc.UnaryUnaryMultiCallable[_service_hold_pb2.PlaceHoldRequest, _service_hold_pb2.PlaceHoldResponse]
     """Reserves a person's money for another under an id that the service chooses: the first step of a saga. The same again is answered
-    with the hold, and reserves nothing more. Only that service settles or releases it; its two people see it. Counts for the daily
-    limit, as a payment does.
+    with the hold as it was made, and reserves nothing more. Only that service settles or releases it; its two people see it. Counts
+    for the daily limit, as a payment does.
     Errors: SELF_TRANSFER (400), ACCOUNT_SUSPENDED (403), WALLET_NOT_FOUND (404), RECIPIENT_NOT_FOUND (404), INSUFFICIENT_FUNDS (409),
     HOLD_CLOSED (409) for one that was released, also before it came, HOLD_EXPIRED (409), HOLD_EXISTS (409) for another hold with this
     id, DAILY_LIMIT_EXCEEDED (429).
@@ -101,8 +101,8 @@ class PaymentInternalServiceAsyncStub(PaymentInternalServiceStub):
     """
     PlaceHold: _aio.UnaryUnaryMultiCallable[_service_hold_pb2.PlaceHoldRequest, _service_hold_pb2.PlaceHoldResponse]  # type: ignore[assignment]
     """Reserves a person's money for another under an id that the service chooses: the first step of a saga. The same again is answered
-    with the hold, and reserves nothing more. Only that service settles or releases it; its two people see it. Counts for the daily
-    limit, as a payment does.
+    with the hold as it was made, and reserves nothing more. Only that service settles or releases it; its two people see it. Counts
+    for the daily limit, as a payment does.
     Errors: SELF_TRANSFER (400), ACCOUNT_SUSPENDED (403), WALLET_NOT_FOUND (404), RECIPIENT_NOT_FOUND (404), INSUFFICIENT_FUNDS (409),
     HOLD_CLOSED (409) for one that was released, also before it came, HOLD_EXPIRED (409), HOLD_EXISTS (409) for another hold with this
     id, DAILY_LIMIT_EXCEEDED (429).
@@ -174,8 +174,8 @@ class PaymentInternalServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_service_hold_pb2.PlaceHoldResponse, _abc.Awaitable[_service_hold_pb2.PlaceHoldResponse]]:
         """Reserves a person's money for another under an id that the service chooses: the first step of a saga. The same again is answered
-        with the hold, and reserves nothing more. Only that service settles or releases it; its two people see it. Counts for the daily
-        limit, as a payment does.
+        with the hold as it was made, and reserves nothing more. Only that service settles or releases it; its two people see it. Counts
+        for the daily limit, as a payment does.
         Errors: SELF_TRANSFER (400), ACCOUNT_SUSPENDED (403), WALLET_NOT_FOUND (404), RECIPIENT_NOT_FOUND (404), INSUFFICIENT_FUNDS (409),
         HOLD_CLOSED (409) for one that was released, also before it came, HOLD_EXPIRED (409), HOLD_EXISTS (409) for another hold with this
         id, DAILY_LIMIT_EXCEEDED (429).
