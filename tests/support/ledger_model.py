@@ -65,7 +65,7 @@ class Asked:
 
 @dataclass
 class Model:
-    """Everybody's purse, and what our own accounts have. Each step tells why it is refused; "" if it is not."""
+    """Everybody's purse, and what our own accounts have. Each step tells why it is refused, or nothing."""
 
     purses: list[Purse] = field(default_factory=lambda: [Purse() for _ in range(PEOPLE)])
     fees: int = 0
