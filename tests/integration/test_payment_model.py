@@ -301,12 +301,12 @@ async def test_books_equal_the_model_after_each_step(shop: Till, steps: list[Ste
 
 @pytest.mark.long
 @settings(
-    max_examples=150,
+    max_examples=60,
     deadline=None,
     suppress_health_check=QUIET,
     print_blob=True,
     phases=[Phase.generate, Phase.shrink],
 )
-@given(steps=st.lists(STEPS, min_size=30, max_size=120))
+@given(steps=st.lists(STEPS, min_size=30, max_size=80))
 async def test_books_equal_the_model_after_each_of_many_steps(shop: Till, steps: list[Step]) -> None:
     await played(shop, steps)
