@@ -41,6 +41,12 @@ async def keep_told(connection: AsyncConnection, told: Standing) -> None:
     )
 
 
+async def lock_status(connection: AsyncConnection, account_id: UUID) -> AccountStatus:
+    """Whether somebody is suspended; nobody changes it until the commit."""
+    found = select(accounts.c.status).where(accounts.c.id == account_id).with_for_update(read=True)
+    return AccountStatus((await connection.execute(found)).scalar_one())
+
+
 async def set_status(connection: AsyncConnection, account_id: UUID, status: AccountStatus) -> None:
     """Suspends or restores an account."""
     await connection.execute(

@@ -35,11 +35,12 @@ def stack() -> Iterator[Stack]:
         yield found
 
 
-async def kills(stack: Stack, rounds: int) -> list[str]:
-    """Kills each part so many times, in any order, each when the one before is well again."""
+async def kills(stack: Stack, bank: Bank, transfers: int, rounds: int) -> list[str]:
+    """Kills each part so many times, in any order, all along the transfers, each when all is well again."""
     wanted = [part for part in KILLED for _ in range(rounds)]
     random.shuffle(wanted)
-    for part in wanted:
+    for place, part in enumerate(wanted):
+        await bank.has_done(transfers * place // len(wanted))
         killed = parts.kill(stack, part)
         await parts.another(stack, part, killed, within=30)
         await parts.well(stack, within=60)
@@ -52,7 +53,7 @@ async def run(stack: Stack, transfers: int, rounds: int) -> Bank:
     begun = time.monotonic()
     async with Bank.of(stack, CUSTOMERS) as bank:
         audits = asyncio.create_task(bank.audits())
-        killing = asyncio.create_task(kills(stack, rounds))
+        killing = asyncio.create_task(kills(stack, bank, transfers, rounds))
         try:
             await bank.works(WORKERS, transfers, killing)
             await killing

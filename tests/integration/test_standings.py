@@ -34,6 +34,12 @@ NOBODY = "127.0.0.1:1"
 # Payment can be reached: the stated time is 2 s, and twice that is for a busy machine.
 WITHIN = 4.0
 
+# Whether somebody waits for the end of this transaction.
+_WAITS = """
+SELECT count(*) > 0 FROM pg_locks
+WHERE NOT granted AND locktype = 'transactionid' AND transactionid = pg_current_xact_id()::xid
+"""
+
 
 @dataclass(frozen=True)
 class Town:
@@ -164,6 +170,23 @@ async def test_sessions_end_with_a_suspension_when_the_operator_says_so(town: To
         return await reason(town.stub.GetMe(pb.GetMeRequest(), metadata=metadata))
 
     await until(me, "TOKEN_INVALID", within=WITHIN)
+
+
+async def test_a_sign_in_under_way_while_somebody_is_suspended_makes_no_session(town: Town) -> None:
+    person, _ = await town.person()
+    login = pb.LoginRequest(username=person.username, password=PASSWORD)
+    suspending = town.owner.transaction()
+    await suspending.start()
+    suspend = "UPDATE accounts SET status = 'suspended' WHERE id = $1"
+    await town.owner.execute(suspend, uuid.UUID(person.id))
+    signing_in = asyncio.ensure_future(reason(town.stub.Login(login)))
+
+    async def waits() -> bool:
+        return bool(await town.owner.fetchval(_WAITS))
+
+    await until(waits, True, within=WITHIN)
+    await suspending.commit()
+    assert await signing_in == "ACCOUNT_SUSPENDED"
 
 
 async def test_what_payment_could_not_be_told_it_is_told_as_soon_as_it_can_be(
