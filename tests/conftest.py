@@ -174,7 +174,8 @@ async def identity(
 
     Its codes go to the module's notification.
     """
-    mesh = MeshSettings(rate_limit_scale=10_000, peers={"notification": [notification[1]]})
+    peers = {"notification": [notification[1]], "payment": ["127.0.0.1:1"]}
+    mesh = MeshSettings(rate_limit_scale=10_000, peers=peers)
     app = await databases.identity_app(identity_database, pki, mesh)
     async with serving(app, mesh) as address:
         yield app, address

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.analytics import events
+from services.analytics.forgetting import Forgetting
 from services.analytics.payment_client import PaymentBills
 from services.analytics.rebuild import Rebuilder
 from services.analytics.service import StatisticsService
@@ -42,13 +43,14 @@ async def build(
         pause=settings.rebuild_poll_seconds,
         page=settings.rebuild_page,
     )
+    forgetting = Forgetting(base.database, base.log, days=settings.fact_days, pause=settings.forget_seconds)
     return App(
         name="analytics",
         settings=settings,
         servicers={"sampan.analytics.v1.AnalyticsService": AnalyticsServicer(service)},
         keys=identity,
         revocations=identity.revocations,
-        background=(*base.background, rebuilder.run),
+        background=(*base.background, rebuilder.run, forgetting.run),
         closers=(to_payment.close, to_identity.close, patient.close, base.close),
         observed=(*base.observed, to_payment.observe, to_identity.observe),
     )

@@ -14,7 +14,8 @@ def _count(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, server_default="0")
 
 
-# One row for each event, for ever: no event adds twice, and what came after a snapshot is known.
+# One row for each event above its person's floor, and for some time below it: no event adds twice, and what
+# came after a snapshot is known.
 facts = Table(
     "facts",
     metadata,
@@ -25,13 +26,14 @@ facts = Table(
     _count("transactions"),
     _count("amount"),
     _count("paid"),
+    Column("counted_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 
 user_stats = Table(
     "user_stats",
     metadata,
     Column("user_id", UUID(as_uuid=True), primary_key=True),
-    # Events up to this one came with a snapshot: they add nothing any more.
+    # Events up to this one came with a snapshot, or were counted long ago: they add nothing any more.
     _count("floor"),
     _count("transactions"),
     _count("amount"),

@@ -9,6 +9,9 @@ from services.analytics.domain import Viewer
 from services.analytics.service import StatisticsService
 from services.mesh.call import Call
 
+# The contract shows counts as numbers, which end here; a figure that is above stays at this.
+_MOST = 2**31 - 1
+
 
 class AnalyticsServicer:
     """Implements sampan.analytics.v1.AnalyticsService."""
@@ -19,11 +22,11 @@ class AnalyticsServicer:
     async def GetStats(self, _: pb.GetStatsRequest, __: Call) -> pb.Stats:
         found = await self._service.totals()
         return pb.Stats(
-            total_transactions=found.figures.transactions,
+            total_transactions=_count(found.figures.transactions),
             total_amount=found.figures.amount,
-            total_paid_transactions=found.figures.paid,
-            events_processed=found.figures.events,
-            unique_users=found.users,
+            total_paid_transactions=_count(found.figures.paid),
+            events_processed=_count(found.figures.events),
+            unique_users=_count(found.users),
         )
 
     async def GetUserStats(self, request: pb.GetUserStatsRequest, call: Call) -> pb.UserStats:
@@ -32,8 +35,12 @@ class AnalyticsServicer:
         found = await self._service.of_user(Viewer(UUID(user.id), "admin" in user.roles), user_id)
         return pb.UserStats(
             user_id=str(user_id),
-            total_transactions=found.transactions,
+            total_transactions=_count(found.transactions),
             total_amount=found.amount,
-            total_paid_transactions=found.paid,
-            events_processed=found.events,
+            total_paid_transactions=_count(found.paid),
+            events_processed=_count(found.events),
         )
+
+
+def _count(figure: int) -> int:
+    return min(figure, _MOST)

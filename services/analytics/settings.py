@@ -15,6 +15,9 @@ class AnalyticsSettings(DatabaseSettings):
         env_prefix="SAMPAN_ANALYTICS_", env_file=".env", extra="ignore", frozen=True
     )
 
+    # Days that facts are kept which a rebuild does not need any more; how often to look for older ones.
+    fact_days: int = Field(default=30, ge=1)
+    forget_seconds: float = Field(default=3600.0, gt=0)
     # How often to look whether the operator wants all of it rebuilt.
     rebuild_poll_seconds: float = Field(default=1.0, gt=0, le=60)
     # People that payment is asked for at once.

@@ -15,6 +15,7 @@ from services.identity.housekeeping import Housekeeping
 from services.identity.keyring import KeyRing
 from services.identity.notification_client import NotificationSender
 from services.identity.passwords import Passwords
+from services.identity.payment_client import PaymentTeller
 from services.identity.people import People
 from services.identity.recent_revocations import RecentRevocations
 from services.identity.service import IdentityService
@@ -22,6 +23,7 @@ from services.identity.servicer import IdentityServicer
 from services.identity.servicer_internal import IdentityInternalServicer
 from services.identity.sessions import Sessions
 from services.identity.settings import IdentitySettings
+from services.identity.standings import Announcer, Standings
 from services.identity.tokens import TokenIssuer
 from services.mesh.app import App
 from services.mesh.channels import Peer
@@ -51,6 +53,10 @@ async def build(
     keys = _keys(base, idempotency, settings, clock)
     await keys.load()
     to_notification = Peer(mesh.peers.get("notification", ()), "notification", settings)
+    to_payment = Peer(mesh.peers.get("payment", ()), "payment", settings)
+    announcer = Announcer(
+        base.database, PaymentTeller(to_payment), base.log, interval=settings.standing_seconds
+    )
     revocations = _revocations(base.database)
     people = People(base.vault)
     events = Events(base.outbox())
@@ -86,14 +92,19 @@ async def build(
                 service, sessions, codes, keys, idempotency
             ),
             "sampan.identity.v1.IdentityInternalService": IdentityInternalServicer(
-                service, Contacts(base.database, people), keys, revocations, idempotency
+                service,
+                Contacts(base.database, people),
+                keys,
+                revocations,
+                Standings(base.database, sessions, idempotency, announcer),
+                idempotency,
             ),
         },
         keys=keys,
         revocations=revocations,
-        background=(housekeeping.run, *base.background),
-        closers=(to_notification.close, passwords.close, base.close),
-        observed=(*base.observed, to_notification.observe),
+        background=(housekeeping.run, announcer.run, *base.background),
+        closers=(to_notification.close, to_payment.close, passwords.close, base.close),
+        observed=(*base.observed, to_notification.observe, to_payment.observe),
     )
 
 

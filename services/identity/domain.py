@@ -43,6 +43,16 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """What a person may do with money. `version` grows with each change of it."""
+
+    account_id: UUID
+    kyc_tier: int
+    status: AccountStatus
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class Identifier:
     """An e-mail address or a phone number, in the one form in which it is compared."""
 

@@ -47,9 +47,13 @@ accounts = Table(
     Column("password_hash", Text),
     _moment("created_at"),
     _moment("updated_at"),
+    # Grows with each change of tier or status, by a trigger; and which of them payment knows.
+    Column("standing_version", BigInteger, nullable=False, server_default="0"),
+    Column("standing_told", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("username", name="accounts_username_key"),
     CheckConstraint("status IN ('active', 'suspended')", name="accounts_status_check"),
     CheckConstraint("kyc_tier BETWEEN 0 AND 3", name="accounts_kyc_tier_check"),
+    Index("accounts_untold_idx", "id", postgresql_where=text("standing_told < standing_version")),
 )
 
 # One data key a person, wrapped by the master key. Deleting the row makes what it sealed unreadable.

@@ -12,7 +12,7 @@ from sqlalchemy import ARRAY, Row, Uuid, and_, bindparam, delete, func, insert, 
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.identity.domain import IdentifierKind
+from services.identity.domain import IdentifierKind, normal_username
 from services.identity.models import accounts, identifiers, person_keys, signing_keys
 
 # Advisory lock under which the first signing key is made.
@@ -149,6 +149,14 @@ async def account_by_username(connection: AsyncConnection, username: str) -> Sto
     return None if row is None else _stored(row)
 
 
+async def find_account(connection: AsyncConnection, user: str) -> UUID | None:
+    """The account with that user name, in whatever case, or id; None when there is none."""
+    stored = await account_by_username(connection, normal_username(user))
+    if stored is None and (account_id := _uuid(user)) is not None:
+        stored = await account_by_id(connection, account_id)
+    return None if stored is None else stored.row.id
+
+
 async def accounts_by_identifier(
     connection: AsyncConnection, kind: IdentifierKind, lookup: bytes, limit: int
 ) -> list[StoredAccount]:
@@ -227,7 +235,9 @@ async def drop_other_claims(
 
 async def set_kyc_tier(connection: AsyncConnection, account_id: UUID, tier: int) -> None:
     """Sets how well we know a person."""
-    await connection.execute(update(accounts).where(accounts.c.id == account_id).values(kyc_tier=tier))
+    await connection.execute(
+        update(accounts).where(accounts.c.id == account_id).values(kyc_tier=tier, updated_at=func.now())
+    )
 
 
 async def set_password_hash(connection: AsyncConnection, account_id: UUID, password_hash: str) -> None:
@@ -264,6 +274,11 @@ async def set_role(
     return tuple(roles or ())
 
 
+async def roles_of(connection: AsyncConnection, account_id: UUID) -> tuple[str, ...]:
+    """All roles of an account."""
+    return tuple(await connection.scalar(select(accounts.c.roles).where(accounts.c.id == account_id)) or ())
+
+
 async def all_signing_keys(connection: AsyncConnection) -> list[StoredKey]:
     """All signing keys, the last to become active first."""
     rows = await connection.execute(select(signing_keys).order_by(signing_keys.c.active_from.desc()))
@@ -290,3 +305,10 @@ async def insert_signing_key(connection: AsyncConnection, key: StoredKey) -> Non
             kid=key.kid, public=key.public, sealed=key.sealed, active_from=key.active_from
         )
     )
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

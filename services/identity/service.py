@@ -145,16 +145,14 @@ class IdentityService:
         """
         async with self._database.transaction("set_role") as connection:
             repeated = await self._idempotency.claim(connection, key) is not None
-            stored = await repository.account_by_username(connection, normal_username(user))
-            if stored is None and (account_id := _uuid(user)) is not None:
-                stored = await repository.account_by_id(connection, account_id)
-            if stored is None:
+            account_id = await repository.find_account(connection, user)
+            if account_id is None:
                 raise NotFound("there is no such person: give the user name or the id")
             if repeated:
-                return stored.row.id, tuple(stored.row.roles)
-            roles = await repository.set_role(connection, stored.row.id, role, granted=granted)
-            await self._sessions.end_all(connection, stored.row.id)
-        return stored.row.id, roles
+                return account_id, await repository.roles_of(connection, account_id)
+            roles = await repository.set_role(connection, account_id, role, granted=granted)
+            await self._sessions.end_all(connection, account_id)
+        return account_id, roles
 
     async def _read(self, ids: Sequence[UUID]) -> dict[UUID, StoredAccount]:
         async with self._database.reading() as connection:
@@ -191,10 +189,3 @@ class IdentityService:
         hashed = await self._passwords.hash(password)
         async with self._database.transaction() as connection:
             await repository.upgrade_password_hash(connection, stored.row.id, stored.password_hash, hashed)
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None

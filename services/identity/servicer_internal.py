@@ -6,9 +6,10 @@ from uuid import UUID
 
 from sampan.identity.v1 import identity_internal_service_pb2 as pb
 from services.identity.contacts import Contacts
-from services.identity.domain import IdentifierKind
+from services.identity.domain import AccountStatus, IdentifierKind, Standing
 from services.identity.keyring import KeyRing
 from services.identity.service import IdentityService
+from services.identity.standings import Standings
 from services.mesh.call import Call
 from services.mesh.idempotency import Idempotency
 from services.mesh.revocation import Fetch
@@ -25,9 +26,11 @@ class IdentityInternalServicer:
         contacts: Contacts,
         keys: KeyRing,
         revocations: Fetch,
+        standings: Standings,
         idempotency: Idempotency,
     ) -> None:
         self._service = service
+        self._standings = standings
         self._contacts = contacts
         self._keys = keys
         self._revocations = revocations
@@ -48,6 +51,18 @@ class IdentityInternalServicer:
         )
         return pb.SetRoleResponse(user_id=str(user_id), roles=roles)
 
+    async def SetKycTier(self, request: pb.SetKycTierRequest, call: Call) -> pb.SetKycTierResponse:
+        key = await self._key(request, call)
+        standing = await self._standings.set_kyc_tier(request.user, request.kyc_tier, key)
+        return pb.SetKycTierResponse(standing=_shown(standing))
+
+    async def SetStatus(self, request: pb.SetStatusRequest, call: Call) -> pb.SetStatusResponse:
+        key, status = await self._key(request, call), AccountStatus(request.status)
+        standing = await self._standings.set_status(
+            request.user, status, key, end_sessions=request.end_sessions
+        )
+        return pb.SetStatusResponse(standing=_shown(standing))
+
     async def GetContact(self, request: pb.GetContactRequest, _: Call) -> pb.GetContactResponse:
         found = await self._contacts.of_session(UUID(request.account_id), UUID(request.session_id))
         if found.identifier is None:
@@ -64,3 +79,9 @@ class IdentityInternalServicer:
         answer = pb.RotateKeysResponse(kid=key.kid)
         answer.active_from.FromDatetime(key.active_from)
         return answer
+
+
+def _shown(standing: Standing) -> pb.Standing:
+    return pb.Standing(
+        user_id=str(standing.account_id), status=standing.status.value, kyc_tier=standing.kyc_tier
+    )

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.identity import repository, repository_sessions
+from services.identity import repository, repository_sessions, repository_standings
 from services.identity.domain import Account, AccountStatus, Session
 from services.identity.errors import (
     AccountSuspended,
@@ -96,7 +96,12 @@ class Sessions:
     async def begin(
         self, connection: AsyncConnection, account_id: UUID, device: str, key: Key | None = None
     ) -> Session:
-        """Makes a session, in the caller's transaction; it is what `key` is answered with from now on."""
+        """Makes a session, in the caller's transaction; it is what `key` is answered with from now on.
+
+        Raises AccountSuspended. Who is suspended meanwhile waits for the commit, and ends this session, too.
+        """
+        if await repository_standings.lock_status(connection, account_id) is AccountStatus.SUSPENDED:
+            raise AccountSuspended
         now = self.now
         session = Session(
             id=uuid7(),

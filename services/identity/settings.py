@@ -33,5 +33,7 @@ class IdentitySettings(DatabaseSettings):
     codes_per_day: int = Field(default=10, ge=1, le=1000)
     # A new signing key is published this long before it signs: longer than anybody keeps the old JWKS.
     key_notice_seconds: int = Field(default=120, ge=0, le=86_400)
+    # How often to look for people of whom payment does not know yet how they stand.
+    standing_seconds: float = Field(default=1.0, gt=0, le=60)
     # How often expired codes and revocations are cleared away, and signing keys read anew.
     housekeeping_seconds: float = Field(default=10.0, gt=0)

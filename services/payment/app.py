@@ -18,6 +18,7 @@ from services.payment.app_topups import TopUps
 from services.payment.bills import BillService
 from services.payment.events import Events
 from services.payment.events_bills import BillEvents
+from services.payment.hold_steps import HoldSteps
 from services.payment.holds import HoldService, HoldSweeper
 from services.payment.keys import RequestKeys
 from services.payment.ledger import Ledger, LedgerStore
@@ -26,10 +27,12 @@ from services.payment.reading import ReadingService
 from services.payment.refunds import RefundService
 from services.payment.sends import SendService, TransferService
 from services.payment.service import WalletService
+from services.payment.service_holds import ServiceHolds
 from services.payment.servicer import PaymentServicer
 from services.payment.servicer_bills import BillMethods, BillTotalsMethods
 from services.payment.servicer_holds import HoldMethods
 from services.payment.servicer_internal import PaymentInternalServicer
+from services.payment.servicer_internal_holds import ServiceHoldMethods
 from services.payment.servicer_parts import Parts
 from services.payment.servicer_reading import ReadingMethods
 from services.payment.servicer_wallets import WalletMethods
@@ -103,6 +106,10 @@ class _Parts:
         self._request_keys = RequestKeys(base.vault.derive("requests"))
         self._wallets = WalletService(base.database, idempotency, person_keys, settings.daily_limits)
         self._notes = Notes(base.database, person_keys)
+        self._reading = ReadingService(
+            base.database, self._notes, self._page_key, statement_lines=settings.statement_lines
+        )
+        self._hold_steps = HoldSteps(self._wallets, ledger, life=timedelta(seconds=settings.hold_seconds))
 
     def bills(self) -> BillService:
         """What people owe."""
@@ -120,21 +127,13 @@ class _Parts:
     def holds(self) -> HoldService:
         """Money that is reserved."""
         return HoldService(
-            self._base.database,
-            self._idempotency,
-            self._wallets,
-            self._ledger,
-            self._page_key,
-            life=timedelta(seconds=self._settings.hold_seconds),
+            self._base.database, self._idempotency, self._hold_steps, self._reading, self._page_key
         )
 
     def servicer(self, holds: HoldService, bills: BillService, top_ups: TopUps) -> PaymentServicer:
         """What people call."""
         settings, idempotency = self._settings, self._idempotency
-        reading = ReadingService(
-            self._base.database, self._notes, self._page_key, statement_lines=settings.statement_lines
-        )
-        read = ReadingMethods(reading)
+        read = ReadingMethods(self._reading)
         sends = SendService(self._ledger, self._request_keys, self._notes, Events(self._clock), settings.fees)
         refunds = RefundService(self._base.database, idempotency, self._ledger)
         return PaymentServicer(
@@ -142,7 +141,7 @@ class _Parts:
             top_ups.transactions(read),
             WalletMethods(self._wallets, sends, idempotency),
             read,
-            HoldMethods(holds, refunds, reading, idempotency),
+            HoldMethods(holds, refunds, self._reading, idempotency),
             BillMethods(bills, idempotency),
         )
 
@@ -152,6 +151,9 @@ class _Parts:
         return Parts(
             PaymentInternalServicer(
                 self._wallets, transfers, self._idempotency, window=self._settings.stream_window
+            ),
+            ServiceHoldMethods(
+                ServiceHolds(self._base.database, self._idempotency, self._hold_steps), self._idempotency
             ),
             BillTotalsMethods(bills),
             top_ups.review,

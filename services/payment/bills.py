@@ -50,12 +50,13 @@ class BillService:
     async def create(self, user_id: UUID, amount: int, description: str, key: Key | None = None) -> Bill:
         """Makes a bill. Raises BillCapExceeded.
 
-        A repeated request is answered with the bill as it is now.
+        A repeated request is answered with the bill as it was made.
         """
         async with self._database.transaction("create_bill") as connection:
             known = await self._idempotency.claim(connection, key)
             if known is not None:
-                return self._shown(await repository_bills.one(connection, user_id, UUID(bytes=known)))
+                made = self._shown(await repository_bills.one(connection, user_id, UUID(bytes=known)))
+                return made.as_made(description)
             version = await repository_bills.add(connection, user_id, amount, self._cap)
             if version is None:
                 raise BillCapExceeded

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -120,6 +120,8 @@ class Hold:
     captured: int
     currency: str
     status: HoldStatus
+    # The person who made it, or the service.
+    caller: str
     expires_at: datetime
     created_at: datetime
     closed_at: datetime | None
@@ -128,6 +130,15 @@ class Hold:
     def remaining(self) -> int:
         """What is reserved yet."""
         return self.amount - self.captured if self.status is HoldStatus.PENDING else 0
+
+    @property
+    def is_of_a_service(self) -> bool:
+        """Whether a service made it, and only that service captures it or lets go of it."""
+        return self.caller != str(self.sender)
+
+    def as_made(self) -> Hold:
+        """As it was when it was made: everything else of it never changes."""
+        return replace(self, captured=0, status=HoldStatus.PENDING, closed_at=None)
 
     def concerns(self, person: UUID) -> bool:
         """Whether somebody pays by it or is paid."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -27,6 +27,10 @@ class Bill:
     status: BillStatus
     created_at: datetime
     paid_at: datetime | None = None
+
+    def as_made(self, description: str) -> Bill:
+        """As it was when it was made for that, also when it is paid by now, or its text is erased."""
+        return replace(self, description=description, status=BillStatus.PENDING, paid_at=None)
 
 
 @dataclass(frozen=True, slots=True)

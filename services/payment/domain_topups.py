@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -97,6 +97,19 @@ class TopUp:
     def payable(self) -> bool:
         """Whether its QR is worth showing."""
         return self.status in OPEN
+
+    def as_made(self) -> TopUp:
+        """As it was when it was made: everything else of it never changes."""
+        return replace(
+            self,
+            status=Status.PENDING,
+            payment_id="",
+            processing_since=None,
+            settled_at=None,
+            paid_amount=0,
+            review_reason="",
+            history=self.history[:1],
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,12 @@ class HoldNotFound(NotFound):
     detail = "there is no such hold"
 
 
+class HoldExists(AlreadyExists):
+    reason = "HOLD_EXISTS"
+    domain = DOMAIN
+    detail = "another hold has this id"
+
+
 class HoldClosed(FailedPrecondition):
     reason = "HOLD_CLOSED"
     domain = DOMAIN

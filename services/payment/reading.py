@@ -80,10 +80,16 @@ class ReadingService:
     async def get(self, person: UUID, transaction_id: UUID) -> Transaction:
         """A transaction with its audit trail. Raises TransactionNotFound."""
         async with self._database.reading() as connection:
-            row = await repository_reading.one(connection, person, transaction_id)
-            if row is None:
-                raise TransactionNotFound
-            trail = await repository_reading.audit(connection, transaction_id, row.refers_to)
+            return await self.get_within(connection, person, transaction_id)
+
+    async def get_within(
+        self, connection: AsyncConnection, person: UUID, transaction_id: UUID
+    ) -> Transaction:
+        """As `get`, in the caller's transaction."""
+        row = await repository_reading.one(connection, person, transaction_id)
+        if row is None:
+            raise TransactionNotFound
+        trail = await repository_reading.audit(connection, transaction_id, row.refers_to)
         refunded = sum(one.amount for one in trail if one.event == "refunded")
         return await self._shown(row, refunded, tuple(_entry(one) for one in trail))
 

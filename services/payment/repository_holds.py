@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, exists, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.payment.models import accounts, holds, trail, transfers
@@ -48,10 +49,11 @@ async def insert_hold(
     currency: str,
     caller: str,
     life: timedelta,
-) -> None:
-    """Makes a hold that expires after a time."""
-    await connection.execute(
-        insert(holds).values(
+) -> bool:
+    """Makes a hold that expires after a time; False when something has that id already."""
+    done = await connection.execute(
+        pg_insert(holds)
+        .values(
             id=hold_id,
             account_id=account,
             payee_account=payee,
@@ -61,7 +63,32 @@ async def insert_hold(
             caller=caller,
             expires_at=func.clock_timestamp() + life,
         )
+        .on_conflict_do_nothing(index_elements=[holds.c.id])
     )
+    return done.rowcount == 1
+
+
+async def bury_hold(connection: AsyncConnection, hold_id: UUID, caller: str) -> bool:
+    """Leaves a tombstone where a hold would come, so that it cannot; False when it is there already."""
+    done = await connection.execute(
+        pg_insert(holds)
+        .values(id=hold_id, amount=0, status="voided", caller=caller, expires_at=func.clock_timestamp())
+        .on_conflict_do_nothing(index_elements=[holds.c.id])
+    )
+    return done.rowcount == 1
+
+
+async def is_buried(connection: AsyncConnection, hold_id: UUID, caller: str) -> bool:
+    """Whether that service has left a tombstone there."""
+    found = select(holds.c.id).where(
+        holds.c.id == hold_id, holds.c.account_id.is_(None), holds.c.caller == caller
+    )
+    return (await connection.execute(found)).one_or_none() is not None
+
+
+async def is_taken(connection: AsyncConnection, hold_id: UUID) -> bool:
+    """Whether there is a hold with that id, or its tombstone."""
+    return bool(await connection.scalar(select(exists().where(holds.c.id == hold_id))))
 
 
 async def hold(connection: AsyncConnection, hold_id: UUID) -> Row[Any] | None:

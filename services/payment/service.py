@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -31,23 +32,28 @@ class WalletService:
         self._person_keys = person_keys
         self._daily_limits = daily_limits
 
-    async def create(self, owner: UUID, currency: str, key: Key | None = None) -> Wallet:
-        """Makes a person's wallet of a currency. Raises WalletExists."""
+    async def create(
+        self, owner: UUID, currency: str, answer: Callable[[Wallet], bytes], key: Key | None = None
+    ) -> bytes:
+        """Makes a person's wallet of a currency. Raises WalletExists.
+
+        Returns what `answer` makes of it, which is kept for repeated requests.
+        """
         async with self._database.transaction("create_wallet") as connection:
             known = await self._idempotency.claim(connection, key)
-            wallet_id = UUID(bytes=known) if known else uuid7()
-            if known is None:
-                standing = await repository.lock_standing(connection, owner)
-                tier, suspended = (standing.kyc_tier, standing.suspended) if standing else (0, False)
-                zone = TIME_ZONES[currency]
-                if not await repository.insert_wallet(
-                    connection, wallet_id, owner, currency, zone, tier, suspended=suspended
-                ):
-                    raise WalletExists
-                fresh = self._person_keys.new(owner)
-                await repository.keep_person_key(connection, owner, fresh.wrapped)
-                await self._idempotency.keep(connection, key, wallet_id.bytes)
-            return self.shown(await repository.wallet_of(connection, owner, wallet_id))
+            if known is not None:
+                return known
+            wallet_id, zone = uuid7(), TIME_ZONES[currency]
+            standing = await repository.lock_standing(connection, owner)
+            tier, suspended = (standing.kyc_tier, standing.suspended) if standing else (0, False)
+            if not await repository.insert_wallet(
+                connection, wallet_id, owner, currency, zone, tier, suspended=suspended
+            ):
+                raise WalletExists
+            await repository.keep_person_key(connection, owner, self._person_keys.new(owner).wrapped)
+            answered = answer(self.shown(await repository.wallet_of(connection, owner, wallet_id)))
+            await self._idempotency.keep(connection, key, answered)
+            return answered
 
     async def list(self, owner: UUID) -> list[Wallet]:
         """A person's wallets, in the order of their making."""

@@ -10,7 +10,7 @@ from sampan.payment.v1 import payment_service_pb2 as pb
 from services.mesh.call import Call
 from services.mesh.idempotency import Idempotency
 from services.payment import servicer_shapes as shapes
-from services.payment.domain import Payment
+from services.payment.domain import Hold, Payment, Transaction
 from services.payment.holds import HoldService
 from services.payment.reading import ReadingService
 from services.payment.refunds import RefundService
@@ -57,11 +57,17 @@ class HoldMethods:
 
     async def CaptureHold(self, request: pb.CaptureHoldRequest, call: Call) -> pb.CaptureHoldResponse:
         person, key = user_of(call), await self._idempotency.key(request, call)
-        hold, transaction_id = await self._holds.capture(
-            person, UUID(request.hold_id), request.amount, key, final=request.final
+
+        def answer(hold: Hold, paid: Transaction) -> bytes:
+            said = pb.CaptureHoldResponse(
+                hold=shapes.hold(hold, person), transaction=shapes.transaction(paid)
+            )
+            return said.SerializeToString()
+
+        answered = await self._holds.capture(
+            person, UUID(request.hold_id), request.amount, answer, key, final=request.final
         )
-        paid = await self._reading.get(person, transaction_id)
-        return pb.CaptureHoldResponse(hold=shapes.hold(hold, person), transaction=shapes.transaction(paid))
+        return pb.CaptureHoldResponse.FromString(answered)
 
     async def VoidHold(self, request: pb.VoidHoldRequest, call: Call) -> pb.VoidHoldResponse:
         person, key = user_of(call), await self._idempotency.key(request, call)

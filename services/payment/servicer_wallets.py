@@ -11,7 +11,7 @@ from sampan.payment.v1 import transaction_pb2, wallet_pb2
 from services.mesh.call import Call
 from services.mesh.idempotency import Idempotency
 from services.payment import servicer_shapes as shapes
-from services.payment.domain import Direction, Kind, Payment, Posted
+from services.payment.domain import Direction, Kind, Payment, Posted, Wallet
 from services.payment.sends import SendService
 from services.payment.service import WalletService
 from services.payment.servicer_shapes import user_of
@@ -27,9 +27,10 @@ class WalletMethods:
 
     async def CreateWallet(self, request: pb.CreateWalletRequest, call: Call) -> wallet_pb2.Wallet:
         key = await self._idempotency.key(request, call)
-        made = await self._wallets.create(user_of(call), request.currency, key)
+        answered = await self._wallets.create(user_of(call), request.currency, _answer, key)
+        made = wallet_pb2.Wallet.FromString(answered)
         call.created(f"/v1/wallets/{made.id}")
-        return shapes.wallet(made)
+        return made
 
     async def ListWallets(self, request: pb.ListWalletsRequest, call: Call) -> pb.ListWalletsResponse:
         found = await self._wallets.list(user_of(call))
@@ -50,6 +51,10 @@ class WalletMethods:
         sent = await self._sends.send(payment, request.request_id)
         call.created(f"/v1/transactions/{sent.id}")
         return _sent(request, str(payment.sender), sent)
+
+
+def _answer(made: Wallet) -> bytes:
+    return shapes.wallet(made).SerializeToString()
 
 
 def _sent(request: pb.SendMoneyRequest, sender: str, sent: Posted) -> transaction_pb2.Transaction:

@@ -59,19 +59,19 @@ class TopUpService:
     async def create(
         self, user_id: UUID, wallet_id: UUID, amount: int, currency: str, method: str, key: Key | None = None
     ) -> TopUp:
-        """Asks for money.
+        """Asks for money. A repeated request is answered with the top-up as it was made.
 
         Raises CurrencyMismatch, AmountTooLarge, WalletNotFound, AccountSuspended, TooManyTopUps or
         MethodUnavailable.
         """
         if RAILS[method].currency != currency:
             raise CurrencyMismatch
-        if amount > self._most[currency]:
-            raise AmountTooLarge
         async with self._database.transaction("create_top_up") as connection:
             known = await self._idempotency.claim(connection, key)
             top_up_id = UUID(bytes=known) if known else uuid7()
             if known is None:
+                if amount > self._most[currency]:
+                    raise AmountTooLarge
                 wallet = await repository.wallet(connection, wallet_id)
                 if wallet is None or wallet.owner != user_id:
                     raise WalletNotFound
@@ -87,7 +87,7 @@ class TopUpService:
             found = await repository.one(connection, top_up_id)
         if found is None:
             raise TopUpNotFound
-        return found
+        return found.as_made()
 
     async def get(self, user_id: UUID, top_up_id: UUID) -> TopUp:
         """One of somebody's own. Raises TopUpNotFound."""

@@ -257,6 +257,18 @@ async def test_an_event_that_cannot_be_read_is_parked_and_others_pass_it_by(book
     await until(books.figures.of_all, (2, 300, 0, 2, 1), within=WITHIN)
 
 
+async def test_counts_that_are_more_than_the_contract_can_show_end_there(
+    books: Accounting, analytics_database: Clone
+) -> None:
+    owner = await asyncpg.connect(analytics_database.owner_url)
+    await owner.execute(
+        "UPDATE totals SET transactions = 3000000000, events = 2147483648, amount = 3000000000"
+    )
+    await owner.close()
+    most = 2**31 - 1
+    assert await books.figures.of_all() == (most, 3_000_000_000, 0, most, 0)
+
+
 async def test_the_running_role_changes_no_fact(books: Accounting, analytics_database: Clone) -> None:
     await books.bill(somebody(), 100)
     await follows(books)

@@ -122,6 +122,7 @@ async def behind(
             "notification": [notifying],
             "identity": ["127.0.0.1:1"],
             "messaging": [messaging_played[1]],
+            "payment": ["127.0.0.1:1"],
         }
         mesh = MeshSettings(rate_limit_scale=10_000, peers=peers)
         identity = await identity_app(through(proxy, identity_database), pki, mesh)
@@ -158,6 +159,7 @@ async def behind(
             PaymentServiceStub(await enter(channel_as("edge", paying, "payment", pki))),
             PaymentInternalServiceStub(await enter(channel_as("identity", paying, "payment", pki))),
             PaymentInternalServiceStub(await enter(channel_as("operator", paying, "payment", pki))),
+            PaymentInternalServiceStub(await enter(channel_as("commerce", paying, "payment", pki))),
             minter,
             *owners,
             Mailbox(operator),

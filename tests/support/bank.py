@@ -80,6 +80,11 @@ class Bank:
 
         await asyncio.gather(*(work() for _ in range(workers)))
 
+    async def has_done(self, transfers: int) -> None:
+        """Until so many are acknowledged or refused."""
+        while len(self.paid) + self.refused < transfers:
+            await asyncio.sleep(0.05)
+
     async def _pay(self) -> None:
         payer, payee = self.chance.sample(range(len(self.people)), 2)
         amount = self.chance.randint(1, 2_000)

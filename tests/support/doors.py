@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,10 +68,17 @@ class GrpcDoor:
         self._channel = channel
 
     async def call(
-        self, path: str, request: bytes, answer: type[Message], *, token: str | None = None
+        self,
+        path: str,
+        request: bytes,
+        answer: type[Message],
+        *,
+        token: str | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
     ) -> Reply:
         """A unary call with ready-made bytes."""
-        metadata = [("authorization", f"Bearer {token}")] if token is not None else []
+        if token is not None:
+            metadata = (*metadata, ("authorization", f"Bearer {token}"))
         method = self._channel.unary_unary(path)
         try:
             raw = await method(request, metadata=metadata, timeout=20)

@@ -21,8 +21,12 @@ def reason_of(error: grpc.aio.AioRpcError) -> str:
 
 async def reason(call: Awaitable[Any]) -> str:
     """The reason that a call is refused with, or the empty string when it went well."""
+    return (await outcome(call))[1]
+
+
+async def outcome(call: Awaitable[Any]) -> tuple[Any, str]:
+    """What a call is answered, or None and the reason that it is refused with."""
     try:
-        await call
+        return await call, ""
     except grpc.aio.AioRpcError as error:
-        return reason_of(error)
-    return ""
+        return None, reason_of(error)

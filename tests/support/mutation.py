@@ -22,7 +22,8 @@ class World:
     """Services as their callers see them, their databases as their owners do, and what people were sent.
 
     `operating` is identity for the operator, `delivering` and `notifying` are notification for identity and
-    for the operator, `standing` and `reviewing` payment for these two; `people` talk through messaging.
+    for the operator, `standing` and `reviewing` payment for these two, `settling` payment for commerce;
+    `people` talk through messaging.
     """
 
     identity: Any
@@ -34,6 +35,7 @@ class World:
     payment: Any
     standing: Any
     reviewing: Any
+    settling: Any
     minter: Minter
     identity_owner: asyncpg.Connection
     profile_owner: asyncpg.Connection

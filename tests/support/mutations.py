@@ -26,6 +26,8 @@ ROTATIONS = "(SELECT sum(generation - 1) FROM sessions)"
 TRIES = "(SELECT sum(tries) FROM challenges)"
 CHALLENGES = "(SELECT count(*) FROM challenges)"
 PROFILES = "(SELECT count(*) FROM profiles)"
+WELL_KNOWN = "(SELECT count(*) FROM accounts WHERE kyc_tier = 3)"
+SUSPENDED = "(SELECT count(*) FROM accounts WHERE status = 'suspended')"
 ADMINS = "(SELECT count(*) FROM accounts WHERE 'admin' = ANY (roles))"
 KEYS = "(SELECT count(*) FROM signing_keys)"
 DELIVERIES = "(SELECT count(*) FROM deliveries)"
@@ -274,6 +276,27 @@ async def set_role(world: World) -> Mutation:
     )
 
 
+async def set_kyc_tier(world: World) -> Mutation:
+    person, method = await registered(world), world.operating.SetKycTier
+    return Mutation(
+        sender(method, operating.SetKycTierRequest(user=person.username, kyc_tier=3)),
+        world.identity_owner,
+        {WELL_KNOWN: 1},
+        sender(method, operating.SetKycTierRequest(user=person.username, kyc_tier=2)),
+    )
+
+
+async def set_status(world: World) -> Mutation:
+    person, method = await registered(world), world.operating.SetStatus
+    request = operating.SetStatusRequest(user=person.username, status="suspended", end_sessions=True)
+    return Mutation(
+        sender(method, request),
+        world.identity_owner,
+        {SUSPENDED: 1, ENDED: 1},
+        sender(method, operating.SetStatusRequest(user=person.username, status="active")),
+    )
+
+
 async def rotate_keys(world: World) -> Mutation:
     """No input but the id, so no other."""
     send = sender(world.operating.RotateKeys, operating.RotateKeysRequest())
@@ -342,6 +365,8 @@ MUTATIONS: dict[str, Callable[[World], Awaitable[Mutation]]] = {
     "ProfileService/UpdateProfile": update_profile,
     "ProfileService/DeleteProfile": delete_profile,
     "IdentityInternalService/SetRole": set_role,
+    "IdentityInternalService/SetKycTier": set_kyc_tier,
+    "IdentityInternalService/SetStatus": set_status,
     "IdentityInternalService/RotateKeys": rotate_keys,
     "NotificationInternalService/Deliver": deliver,
     "NotificationInternalService/ReplayDead": replay_dead,

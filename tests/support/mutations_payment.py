@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sampan.payment.v1 import payment_internal_service_pb2 as internal
 from sampan.payment.v1 import payment_service_pb2 as pb
+from sampan.payment.v1 import service_hold_pb2 as service_holds
 from sampan.payment.v1.top_up_pb2 import CreateTopUpRequest, ResolvePaymentRequest
 from tests.support.money import fund
 from tests.support.mutation import Mutation, World, sender
@@ -142,6 +143,53 @@ async def void_hold(world: World) -> Mutation:
     )
 
 
+async def place_hold(world: World) -> Mutation:
+    method, hold_id = world.settling.PlaceHold, str(uuid.uuid4())
+    (payer, _), (payee, _) = [await _rich(world) for _ in range(2)]
+
+    def request(amount: int) -> service_holds.PlaceHoldRequest:
+        return service_holds.PlaceHoldRequest(
+            hold_id=hold_id,
+            sender_id=payer.user_id,
+            recipient_id=payee.user_id,
+            amount=amount,
+            currency="THB",
+        )
+
+    return Mutation(
+        sender(method, request(100)), world.payment_owner, {HELD: 100}, sender(method, request(101))
+    )
+
+
+async def settle_hold(world: World) -> Mutation:
+    method, hold_id = world.settling.SettleHold, await _placed(world)
+
+    def request(amount: int) -> service_holds.SettleHoldRequest:
+        return service_holds.SettleHoldRequest(hold_id=hold_id, amount=amount)
+
+    effects = {HELD: -5, CAPTURED: 5}
+    return Mutation(sender(method, request(5)), world.payment_owner, effects, sender(method, request(6)))
+
+
+async def release_hold(world: World) -> Mutation:
+    one, other = await _placed(world), await _placed(world)
+    method, request = world.settling.ReleaseHold, service_holds.ReleaseHoldRequest
+    return Mutation(
+        sender(method, request(hold_id=one)),
+        world.payment_owner,
+        {HELD: -100},
+        sender(method, request(hold_id=other)),
+    )
+
+
+async def _placed(world: World) -> str:
+    """The id of a hold that a service has placed."""
+    placing = await place_hold(world)
+    placed = await placing.send("")
+    assert isinstance(placed, service_holds.PlaceHoldResponse)
+    return placed.hold.id
+
+
 async def _held(world: World) -> tuple[_Person, str]:
     """Somebody for whom money is held, and the hold."""
     (payer, wallet), (payee, _) = [await _rich(world) for _ in range(2)]
@@ -206,6 +254,9 @@ PAYMENT: dict[str, Callable[[World], Awaitable[Mutation]]] = {
     "PaymentService/CreateHold": create_hold,
     "PaymentService/CaptureHold": capture_hold,
     "PaymentService/VoidHold": void_hold,
+    "PaymentInternalService/PlaceHold": place_hold,
+    "PaymentInternalService/SettleHold": settle_hold,
+    "PaymentInternalService/ReleaseHold": release_hold,
     "PaymentInternalService/ResolvePayment": resolve_payment,
     "PaymentInternalService/SetStanding": set_standing,
 }

@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 from google.protobuf.message import Message
 
-from sampan.payment.v1 import hold_pb2, transaction_pb2, wallet_pb2
+from sampan.payment.v1 import hold_pb2, top_up_pb2, transaction_pb2, wallet_pb2
 from sampan.payment.v1 import payment_service_pb2 as pb
 from sampan.payment.v1.payment_internal_service_pb2_grpc import PaymentInternalServiceStub
 from sampan.payment.v1.payment_service_pb2_grpc import PaymentServiceStub
@@ -80,6 +80,13 @@ class Payer:
         request = pb.CaptureHoldRequest(hold_id=hold_id, amount=amount, **fields)
         done: pb.CaptureHoldResponse = await self.ask("CaptureHold", request)
         return done
+
+    async def top_up(self, wallet: wallet_pb2.Wallet, amount: int = 100, **fields: Any) -> top_up_pb2.TopUp:
+        """Asks for money by PromptPay."""
+        given = {"currency": wallet.currency, "wallet_id": wallet.id, "method": "promptpay", **fields}
+        request = top_up_pb2.CreateTopUpRequest(amount=amount, **given)
+        made: top_up_pb2.TopUp = await self.ask("CreateTopUp", request)
+        return made
 
     async def void(self, hold_id: str) -> hold_pb2.Hold:
         """Lets go of what is held."""

@@ -55,9 +55,8 @@ def test_what_is_held_cannot_be_spent_and_a_limit_that_was_lowered_leaves_nothin
 )
 def test_only_a_pending_hold_holds_anything(status: str, left: int) -> None:
     payer, payee = uuid.uuid4(), uuid.uuid4()
-    hold = Hold(
-        *(uuid.uuid4() for _ in range(3)), payer, payee, 100, 40, "THB", HoldStatus(status), NOW, NOW, None
-    )
+    ids = (uuid.uuid4() for _ in range(3))
+    hold = Hold(*ids, payer, payee, 100, 40, "THB", HoldStatus(status), str(payer), NOW, NOW, None)
     assert hold.remaining == left
     assert hold.concerns(payer)
     assert hold.concerns(payee)

@@ -11,9 +11,13 @@ from services.stack.commands.calling import TIMEOUT, as_operator
 from services.stack.commands.console import told_errors
 
 if TYPE_CHECKING:
-    from sampan.identity.v1.identity_internal_service_pb2 import RotateKeysResponse, SetRoleResponse
+    from sampan.identity.v1.identity_internal_service_pb2 import (
+        RotateKeysResponse,
+        SetRoleResponse,
+        Standing,
+    )
 
-admin = typer.Typer(no_args_is_help=True, help="Give people rights, or take them.")
+admin = typer.Typer(no_args_is_help=True, help="Give people rights, set their KYC tier, suspend them.")
 identity = typer.Typer(no_args_is_help=True, help="Look after identity.")
 
 
@@ -44,6 +48,79 @@ def grant(
     with told_errors():
         answer = asyncio.run(set_role(user, role, granted=not revoke))
         typer.echo(f"{answer.user_id} has {', '.join(answer.roles) or 'no role'}; their sessions have ended")
+
+
+@admin.command()
+def tier(
+    *,
+    user: Annotated[str, typer.Argument(help="User name or id.")],
+    tier: Annotated[int, typer.Argument(help="0 to 3.", min=0, max=3)],
+) -> None:
+    """Set a person's KYC tier, which says how much they may send in a day.
+
+    \b
+    Examples:
+      sampan admin tier somchai 2
+    """
+    with told_errors():
+        told_standing(asyncio.run(set_kyc_tier(user, tier)))
+
+
+@admin.command()
+def suspend(
+    *,
+    user: Annotated[str, typer.Argument(help="User name or id.")],
+    end_sessions: Annotated[bool, typer.Option("--end-sessions", help="Also sign them out now.")] = False,
+) -> None:
+    """Suspend a person: no sign-in, no payment by them or to them.
+
+    Without --end-sessions they may look on until their access token ends, within 15 minutes.
+
+    \b
+    Examples:
+      sampan admin suspend somchai
+      sampan admin suspend somchai --end-sessions
+    """
+    with told_errors():
+        told_standing(asyncio.run(set_status(user, "suspended", end_sessions=end_sessions)))
+
+
+@admin.command()
+def restore(*, user: Annotated[str, typer.Argument(help="User name or id.")]) -> None:
+    """Restore a person who is suspended.
+
+    \b
+    Examples:
+      sampan admin restore somchai
+    """
+    with told_errors():
+        told_standing(asyncio.run(set_status(user, "active", end_sessions=False)))
+
+
+def told_standing(standing: Standing) -> None:
+    typer.echo(f"{standing.user_id} is {standing.status}, KYC tier {standing.kyc_tier}")
+
+
+async def set_kyc_tier(user: str, tier: int) -> Standing:
+    from sampan.identity.v1.identity_internal_service_pb2 import SetKycTierRequest
+    from sampan.identity.v1.identity_internal_service_pb2_grpc import IdentityInternalServiceStub
+
+    async with as_operator("identity") as channel:
+        request = SetKycTierRequest(user=user, kyc_tier=tier)
+        answer = await IdentityInternalServiceStub(channel).SetKycTier(request, timeout=TIMEOUT)
+    found: Standing = answer.standing
+    return found
+
+
+async def set_status(user: str, status: str, *, end_sessions: bool) -> Standing:
+    from sampan.identity.v1.identity_internal_service_pb2 import SetStatusRequest
+    from sampan.identity.v1.identity_internal_service_pb2_grpc import IdentityInternalServiceStub
+
+    async with as_operator("identity") as channel:
+        request = SetStatusRequest(user=user, status=status, end_sessions=end_sessions)
+        answer = await IdentityInternalServiceStub(channel).SetStatus(request, timeout=TIMEOUT)
+    found: Standing = answer.standing
+    return found
 
 
 async def set_role(user: str, role: str, *, granted: bool) -> SetRoleResponse:

@@ -35,7 +35,7 @@ Global___GetStatsRequest: _TypeAlias = GetStatsRequest  # noqa: Y015
 
 @_typing.final
 class Stats(_message.Message):
-    """Figures of all bills."""
+    """Figures of all bills. Counts end at 2147483647: what is above stays at that."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -95,7 +95,7 @@ Global___GetUserStatsRequest: _TypeAlias = GetUserStatsRequest  # noqa: Y015
 
 @_typing.final
 class UserStats(_message.Message):
-    """Figures of one person's bills."""
+    """Figures of one person's bills. Counts end as those of all do."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -160,6 +160,148 @@ class SetRoleResponse(_message.Message):
 Global___SetRoleResponse: _TypeAlias = SetRoleResponse  # noqa: Y015
 
 @_typing.final
+class SetKycTierRequest(_message.Message):
+    """A person and a tier."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    KYC_TIER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    """User name or id, at most 64 characters."""
+    kyc_tier: _builtins.int
+    """0 (nothing is known) to 3."""
+    request_id: _builtins.str
+    """Optional UUID made by the caller; a retry with the same one has one effect and the same answer."""
+    def __init__(
+        self,
+        *,
+        user: _builtins.str = ...,
+        kyc_tier: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kyc_tier", b"kyc_tier", "request_id", b"request_id", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetKycTierRequest: _TypeAlias = SetKycTierRequest  # noqa: Y015
+
+@_typing.final
+class SetKycTierResponse(_message.Message):
+    """Done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STANDING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def standing(self) -> Global___Standing:
+        """The person."""
+
+    def __init__(
+        self,
+        *,
+        standing: Global___Standing | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["standing", b"standing"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["standing", b"standing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetKycTierResponse: _TypeAlias = SetKycTierResponse  # noqa: Y015
+
+@_typing.final
+class SetStatusRequest(_message.Message):
+    """A person and a status."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    END_SESSIONS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    """User name or id, at most 64 characters."""
+    status: _builtins.str
+    """`active` or `suspended`."""
+    end_sessions: _builtins.bool
+    """Whether their sessions end at once, everywhere. Otherwise who is suspended may look on until their access token ends."""
+    request_id: _builtins.str
+    """Optional UUID made by the caller; a retry with the same one has one effect and the same answer."""
+    def __init__(
+        self,
+        *,
+        user: _builtins.str = ...,
+        status: _builtins.str = ...,
+        end_sessions: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_sessions", b"end_sessions", "request_id", b"request_id", "status", b"status", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetStatusRequest: _TypeAlias = SetStatusRequest  # noqa: Y015
+
+@_typing.final
+class SetStatusResponse(_message.Message):
+    """Done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STANDING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def standing(self) -> Global___Standing:
+        """The person."""
+
+    def __init__(
+        self,
+        *,
+        standing: Global___Standing | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["standing", b"standing"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["standing", b"standing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetStatusResponse: _TypeAlias = SetStatusResponse  # noqa: Y015
+
+@_typing.final
+class Standing(_message.Message):
+    """How a person stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    KYC_TIER_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """Id of the person."""
+    status: _builtins.str
+    """`active` or `suspended`."""
+    kyc_tier: _builtins.int
+    """0 to 3."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        status: _builtins.str = ...,
+        kyc_tier: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kyc_tier", b"kyc_tier", "status", b"status", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Standing: _TypeAlias = Standing  # noqa: Y015
+
+@_typing.final
 class RotateKeysRequest(_message.Message):
     """Which request it is."""
 

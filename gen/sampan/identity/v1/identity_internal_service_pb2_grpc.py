@@ -45,6 +45,16 @@ class IdentityInternalServiceStub:
                 request_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetRoleRequest.SerializeToString,
                 response_deserializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetRoleResponse.FromString,
                 _registered_method=True)
+        self.SetKycTier = channel.unary_unary(
+                '/sampan.identity.v1.IdentityInternalService/SetKycTier',
+                request_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetKycTierRequest.SerializeToString,
+                response_deserializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetKycTierResponse.FromString,
+                _registered_method=True)
+        self.SetStatus = channel.unary_unary(
+                '/sampan.identity.v1.IdentityInternalService/SetStatus',
+                request_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetStatusRequest.SerializeToString,
+                response_deserializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetStatusResponse.FromString,
+                _registered_method=True)
         self.GetContact = channel.unary_unary(
                 '/sampan.identity.v1.IdentityInternalService/GetContact',
                 request_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.GetContactRequest.SerializeToString,
@@ -77,6 +87,26 @@ class IdentityInternalServiceServicer:
     def SetRole(self, request, context):
         """Gives a person a role, or takes it. Their sessions end, so that no token says otherwise.
         The same `request_id` again, by the same caller, ends no session twice and is answered with the roles as they are now.
+        Errors: NOT_FOUND (404) when there is no such person, REQUEST_ID_REUSED (409).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetKycTier(self, request, context):
+        """Sets how well we know a person, which is what their wallets may send in a day. Payment knows it when this is answered;
+        if it cannot be reached, it is told as soon as it can.
+        The same `request_id` again, by the same caller, changes nothing and is answered with the person as they are now.
+        Errors: NOT_FOUND (404) when there is no such person, REQUEST_ID_REUSED (409).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetStatus(self, request, context):
+        """Suspends a person or restores them. Who is suspended cannot sign in, nor go on with a session after its access token, nor pay
+        or be paid. Payment is told as by SetKycTier.
+        The same `request_id` again, by the same caller, changes nothing and is answered with the person as they are now.
         Errors: NOT_FOUND (404) when there is no such person, REQUEST_ID_REUSED (409).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -119,6 +149,16 @@ def add_IdentityInternalServiceServicer_to_server(servicer, server):
                     servicer.SetRole,
                     request_deserializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetRoleRequest.FromString,
                     response_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetRoleResponse.SerializeToString,
+            ),
+            'SetKycTier': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetKycTier,
+                    request_deserializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetKycTierRequest.FromString,
+                    response_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetKycTierResponse.SerializeToString,
+            ),
+            'SetStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetStatus,
+                    request_deserializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetStatusRequest.FromString,
+                    response_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetStatusResponse.SerializeToString,
             ),
             'GetContact': grpc.unary_unary_rpc_method_handler(
                     servicer.GetContact,
@@ -191,6 +231,60 @@ class IdentityInternalService:
             '/sampan.identity.v1.IdentityInternalService/SetRole',
             sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetRoleRequest.SerializeToString,
             sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetRoleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetKycTier(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.identity.v1.IdentityInternalService/SetKycTier',
+            sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetKycTierRequest.SerializeToString,
+            sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetKycTierResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.identity.v1.IdentityInternalService/SetStatus',
+            sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetStatusRequest.SerializeToString,
+            sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,18 @@ class IdentityInternalServiceStub:
     The same `request_id` again, by the same caller, ends no session twice and is answered with the roles as they are now.
     Errors: NOT_FOUND (404) when there is no such person, REQUEST_ID_REUSED (409).
     """
+    SetKycTier: _grpc.UnaryUnaryMultiCallable[_identity_internal_service_pb2.SetKycTierRequest, _identity_internal_service_pb2.SetKycTierResponse]
+    """Sets how well we know a person, which is what their wallets may send in a day. Payment knows it when this is answered;
+    if it cannot be reached, it is told as soon as it can.
+    The same `request_id` again, by the same caller, changes nothing and is answered with the person as they are now.
+    Errors: NOT_FOUND (404) when there is no such person, REQUEST_ID_REUSED (409).
+    """
+    SetStatus: _grpc.UnaryUnaryMultiCallable[_identity_internal_service_pb2.SetStatusRequest, _identity_internal_service_pb2.SetStatusResponse]
+    """Suspends a person or restores them. Who is suspended cannot sign in, nor go on with a session after its access token, nor pay
+    or be paid. Payment is told as by SetKycTier.
+    The same `request_id` again, by the same caller, changes nothing and is answered with the person as they are now.
+    Errors: NOT_FOUND (404) when there is no such person, REQUEST_ID_REUSED (409).
+    """
     GetContact: _grpc.UnaryUnaryMultiCallable[_identity_internal_service_pb2.GetContactRequest, _identity_internal_service_pb2.GetContactResponse]
     """Where a person can be reached about one of their sessions, and what that session said of its device.
     Errors: NOT_FOUND when there is no such session of that account.
@@ -66,6 +78,18 @@ class IdentityInternalServiceAsyncStub(IdentityInternalServiceStub):
     SetRole: _aio.UnaryUnaryMultiCallable[_identity_internal_service_pb2.SetRoleRequest, _identity_internal_service_pb2.SetRoleResponse]  # type: ignore[assignment]
     """Gives a person a role, or takes it. Their sessions end, so that no token says otherwise.
     The same `request_id` again, by the same caller, ends no session twice and is answered with the roles as they are now.
+    Errors: NOT_FOUND (404) when there is no such person, REQUEST_ID_REUSED (409).
+    """
+    SetKycTier: _aio.UnaryUnaryMultiCallable[_identity_internal_service_pb2.SetKycTierRequest, _identity_internal_service_pb2.SetKycTierResponse]  # type: ignore[assignment]
+    """Sets how well we know a person, which is what their wallets may send in a day. Payment knows it when this is answered;
+    if it cannot be reached, it is told as soon as it can.
+    The same `request_id` again, by the same caller, changes nothing and is answered with the person as they are now.
+    Errors: NOT_FOUND (404) when there is no such person, REQUEST_ID_REUSED (409).
+    """
+    SetStatus: _aio.UnaryUnaryMultiCallable[_identity_internal_service_pb2.SetStatusRequest, _identity_internal_service_pb2.SetStatusResponse]  # type: ignore[assignment]
+    """Suspends a person or restores them. Who is suspended cannot sign in, nor go on with a session after its access token, nor pay
+    or be paid. Payment is told as by SetKycTier.
+    The same `request_id` again, by the same caller, changes nothing and is answered with the person as they are now.
     Errors: NOT_FOUND (404) when there is no such person, REQUEST_ID_REUSED (409).
     """
     GetContact: _aio.UnaryUnaryMultiCallable[_identity_internal_service_pb2.GetContactRequest, _identity_internal_service_pb2.GetContactResponse]  # type: ignore[assignment]
@@ -101,6 +125,30 @@ class IdentityInternalServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_identity_internal_service_pb2.SetRoleResponse, _abc.Awaitable[_identity_internal_service_pb2.SetRoleResponse]]:
         """Gives a person a role, or takes it. Their sessions end, so that no token says otherwise.
         The same `request_id` again, by the same caller, ends no session twice and is answered with the roles as they are now.
+        Errors: NOT_FOUND (404) when there is no such person, REQUEST_ID_REUSED (409).
+        """
+
+    @_abc_1.abstractmethod
+    def SetKycTier(
+        self,
+        request: _identity_internal_service_pb2.SetKycTierRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_internal_service_pb2.SetKycTierResponse, _abc.Awaitable[_identity_internal_service_pb2.SetKycTierResponse]]:
+        """Sets how well we know a person, which is what their wallets may send in a day. Payment knows it when this is answered;
+        if it cannot be reached, it is told as soon as it can.
+        The same `request_id` again, by the same caller, changes nothing and is answered with the person as they are now.
+        Errors: NOT_FOUND (404) when there is no such person, REQUEST_ID_REUSED (409).
+        """
+
+    @_abc_1.abstractmethod
+    def SetStatus(
+        self,
+        request: _identity_internal_service_pb2.SetStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_internal_service_pb2.SetStatusResponse, _abc.Awaitable[_identity_internal_service_pb2.SetStatusResponse]]:
+        """Suspends a person or restores them. Who is suspended cannot sign in, nor go on with a session after its access token, nor pay
+        or be paid. Payment is told as by SetKycTier.
+        The same `request_id` again, by the same caller, changes nothing and is answered with the person as they are now.
         Errors: NOT_FOUND (404) when there is no such person, REQUEST_ID_REUSED (409).
         """
 

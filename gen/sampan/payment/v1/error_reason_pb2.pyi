@@ -77,7 +77,7 @@ class _PaymentErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pa
     Sample: {"reason":"HOLD_NOT_FOUND","detail":"there is no such hold"}
     """
     PAYMENT_ERROR_REASON_HOLD_CLOSED: _PaymentErrorReason.ValueType  # 14
-    """409 FAILED_PRECONDITION. The hold was captured or voided.
+    """409 FAILED_PRECONDITION. The hold was captured or voided; of a service: it was voided before it came.
     Sample: {"reason":"HOLD_CLOSED","detail":"the hold is closed"}
     """
     PAYMENT_ERROR_REASON_HOLD_EXPIRED: _PaymentErrorReason.ValueType  # 15
@@ -87,6 +87,10 @@ class _PaymentErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pa
     PAYMENT_ERROR_REASON_CAPTURE_EXCEEDED: _PaymentErrorReason.ValueType  # 16
     """409 FAILED_PRECONDITION. The capture is more than what is held yet.
     Sample: {"reason":"CAPTURE_EXCEEDED","detail":"the capture is more than what is held"}
+    """
+    PAYMENT_ERROR_REASON_HOLD_EXISTS: _PaymentErrorReason.ValueType  # 17
+    """409 ALREADY_EXISTS. Of a service: it has chosen an id that another hold has, or the same hold with other input.
+    Sample: {"reason":"HOLD_EXISTS","detail":"another hold has this id"}
     """
     PAYMENT_ERROR_REASON_BILL_NOT_FOUND: _PaymentErrorReason.ValueType  # 40
     """404 NOT_FOUND. There is no such bill, or it is somebody else's.
@@ -211,7 +215,7 @@ PAYMENT_ERROR_REASON_HOLD_NOT_FOUND: PaymentErrorReason.ValueType  # 13
 Sample: {"reason":"HOLD_NOT_FOUND","detail":"there is no such hold"}
 """
 PAYMENT_ERROR_REASON_HOLD_CLOSED: PaymentErrorReason.ValueType  # 14
-"""409 FAILED_PRECONDITION. The hold was captured or voided.
+"""409 FAILED_PRECONDITION. The hold was captured or voided; of a service: it was voided before it came.
 Sample: {"reason":"HOLD_CLOSED","detail":"the hold is closed"}
 """
 PAYMENT_ERROR_REASON_HOLD_EXPIRED: PaymentErrorReason.ValueType  # 15
@@ -221,6 +225,10 @@ Sample: {"reason":"HOLD_EXPIRED","detail":"the hold has expired"}
 PAYMENT_ERROR_REASON_CAPTURE_EXCEEDED: PaymentErrorReason.ValueType  # 16
 """409 FAILED_PRECONDITION. The capture is more than what is held yet.
 Sample: {"reason":"CAPTURE_EXCEEDED","detail":"the capture is more than what is held"}
+"""
+PAYMENT_ERROR_REASON_HOLD_EXISTS: PaymentErrorReason.ValueType  # 17
+"""409 ALREADY_EXISTS. Of a service: it has chosen an id that another hold has, or the same hold with other input.
+Sample: {"reason":"HOLD_EXISTS","detail":"another hold has this id"}
 """
 PAYMENT_ERROR_REASON_BILL_NOT_FOUND: PaymentErrorReason.ValueType  # 40
 """404 NOT_FOUND. There is no such bill, or it is somebody else's.

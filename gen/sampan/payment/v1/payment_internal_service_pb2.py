@@ -25,10 +25,11 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from sampan.options.v1 import policy_pb2 as sampan_dot_options_dot_v1_dot_policy__pb2
 from sampan.payment.v1 import bill_pb2 as sampan_dot_payment_dot_v1_dot_bill__pb2
+from sampan.payment.v1 import service_hold_pb2 as sampan_dot_payment_dot_v1_dot_service__hold__pb2
 from sampan.payment.v1 import top_up_pb2 as sampan_dot_payment_dot_v1_dot_top__up__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0sampan/payment/v1/payment_internal_service.proto\x12\x11sampan.payment.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1esampan/options/v1/policy.proto\x1a\x1csampan/payment/v1/bill.proto\x1a\x1esampan/payment/v1/top_up.proto\"\x9a\x01\n\x12SetStandingRequest\x12\x19\n\x07user_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1b\n\x08kyc_tier\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x03(\x00\x12\x11\n\tsuspended\x18\x03 \x01(\x08\x12\x18\n\x07version\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\x15\n\x13SetStandingResponse\"\xcf\x01\n\x08Transfer\x12\x1b\n\twallet_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1e\n\x0cto_wallet_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\x06\x61mount\x18\x03 \x01(\x03\x42\x10\xbaH\r\"\x0b\x18\x80\x80\x9a\xa6\xea\xaf\xe3\x01(\x01\x12#\n\x08\x63urrency\x18\x04 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[A-Z]{3}$\x12\x1e\n\trefers_to\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1f\n\nrequest_id\x18\x06 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"O\n\x0eTransferResult\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x15\n\rbalance_after\x18\x03 \x01(\x03\"v\n\x16\x43reateTransfersRequest\x12;\n\ttransfers\x18\x01 \x03(\x0b\x32\x1b.sampan.payment.v1.TransferB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"M\n\x17\x43reateTransfersResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32!.sampan.payment.v1.TransferResult\"\x96\x01\n\x16StreamTransfersRequest\x12|\n\x08transfer\x18\x01 \x01(\x0b\x32\x1b.sampan.payment.v1.TransferBM\xbaHJ\xba\x01\x44\n\x13transfer.request_id\x12\x16must have a request_id\x1a\x15this.request_id != \'\'\xc8\x01\x01\"n\n\x17StreamTransfersResponse\x12\x0e\n\x06posted\x18\x01 \x01(\x05\x12\x0f\n\x07refused\x18\x02 \x01(\x05\x12\x32\n\x08refusals\x18\x03 \x03(\x0b\x32 .sampan.payment.v1.StreamRefusal\"3\n\rStreamRefusal\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t2\x9c\x06\n\x16PaymentInternalService\x12t\n\x0bSetStanding\x12%.sampan.payment.v1.SetStandingRequest\x1a&.sampan.payment.v1.SetStandingResponse\"\x16\xb2\xe1\x18\x12\x08\x04\x12\x08identity\"\x02\x08\x03(\x02\x12~\n\x0eListBillTotals\x12(.sampan.payment.v1.ListBillTotalsRequest\x1a).sampan.payment.v1.ListBillTotalsResponse\"\x17\xb2\xe1\x18\x13\x08\x04\x12\tanalytics\"\x02\x08\x05(\x01\x12\x80\x01\n\x0f\x43reateTransfers\x12).sampan.payment.v1.CreateTransfersRequest\x1a*.sampan.payment.v1.CreateTransfersResponse\"\x16\xb2\xe1\x18\x12\x08\x04\x12\x08\x63ommerce\"\x02\x08\n(\x02\x12\x83\x01\n\x0fStreamTransfers\x12).sampan.payment.v1.StreamTransfersRequest\x1a*.sampan.payment.v1.StreamTransfersResponse\"\x17\xb2\xe1\x18\x13\x08\x04\x12\x08\x63ommerce\"\x03\x08\xd8\x04(\x03(\x01\x12\x83\x01\n\x10ListHeldPayments\x12*.sampan.payment.v1.ListHeldPaymentsRequest\x1a+.sampan.payment.v1.ListHeldPaymentsResponse\"\x16\xb2\xe1\x18\x12\x08\x04\x12\x08operator\"\x02\x08\x05(\x01\x12}\n\x0eResolvePayment\x12(.sampan.payment.v1.ResolvePaymentRequest\x1a).sampan.payment.v1.ResolvePaymentResponse\"\x16\xb2\xe1\x18\x12\x08\x04\x12\x08operator\"\x02\x08\x05(\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0sampan/payment/v1/payment_internal_service.proto\x12\x11sampan.payment.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1esampan/options/v1/policy.proto\x1a\x1csampan/payment/v1/bill.proto\x1a$sampan/payment/v1/service_hold.proto\x1a\x1esampan/payment/v1/top_up.proto\"\x9a\x01\n\x12SetStandingRequest\x12\x19\n\x07user_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1b\n\x08kyc_tier\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x03(\x00\x12\x11\n\tsuspended\x18\x03 \x01(\x08\x12\x18\n\x07version\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\x15\n\x13SetStandingResponse\"\xcf\x01\n\x08Transfer\x12\x1b\n\twallet_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1e\n\x0cto_wallet_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\x06\x61mount\x18\x03 \x01(\x03\x42\x10\xbaH\r\"\x0b\x18\x80\x80\x9a\xa6\xea\xaf\xe3\x01(\x01\x12#\n\x08\x63urrency\x18\x04 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[A-Z]{3}$\x12\x1e\n\trefers_to\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1f\n\nrequest_id\x18\x06 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"O\n\x0eTransferResult\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x15\n\rbalance_after\x18\x03 \x01(\x03\"v\n\x16\x43reateTransfersRequest\x12;\n\ttransfers\x18\x01 \x03(\x0b\x32\x1b.sampan.payment.v1.TransferB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"M\n\x17\x43reateTransfersResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32!.sampan.payment.v1.TransferResult\"\x96\x01\n\x16StreamTransfersRequest\x12|\n\x08transfer\x18\x01 \x01(\x0b\x32\x1b.sampan.payment.v1.TransferBM\xbaHJ\xba\x01\x44\n\x13transfer.request_id\x12\x16must have a request_id\x1a\x15this.request_id != \'\'\xc8\x01\x01\"n\n\x17StreamTransfersResponse\x12\x0e\n\x06posted\x18\x01 \x01(\x05\x12\x0f\n\x07refused\x18\x02 \x01(\x05\x12\x32\n\x08refusals\x18\x03 \x03(\x0b\x32 .sampan.payment.v1.StreamRefusal\"3\n\rStreamRefusal\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t2\xf5\x08\n\x16PaymentInternalService\x12t\n\x0bSetStanding\x12%.sampan.payment.v1.SetStandingRequest\x1a&.sampan.payment.v1.SetStandingResponse\"\x16\xb2\xe1\x18\x12\x08\x04\x12\x08identity\"\x02\x08\x03(\x02\x12~\n\x0eListBillTotals\x12(.sampan.payment.v1.ListBillTotalsRequest\x1a).sampan.payment.v1.ListBillTotalsResponse\"\x17\xb2\xe1\x18\x13\x08\x04\x12\tanalytics\"\x02\x08\x05(\x01\x12\x80\x01\n\x0f\x43reateTransfers\x12).sampan.payment.v1.CreateTransfersRequest\x1a*.sampan.payment.v1.CreateTransfersResponse\"\x16\xb2\xe1\x18\x12\x08\x04\x12\x08\x63ommerce\"\x02\x08\n(\x02\x12\x83\x01\n\x0fStreamTransfers\x12).sampan.payment.v1.StreamTransfersRequest\x1a*.sampan.payment.v1.StreamTransfersResponse\"\x17\xb2\xe1\x18\x13\x08\x04\x12\x08\x63ommerce\"\x03\x08\xd8\x04(\x03(\x01\x12n\n\tPlaceHold\x12#.sampan.payment.v1.PlaceHoldRequest\x1a$.sampan.payment.v1.PlaceHoldResponse\"\x16\xb2\xe1\x18\x12\x08\x04\x12\x08\x63ommerce\"\x02\x08\x05(\x02\x12q\n\nSettleHold\x12$.sampan.payment.v1.SettleHoldRequest\x1a%.sampan.payment.v1.SettleHoldResponse\"\x16\xb2\xe1\x18\x12\x08\x04\x12\x08\x63ommerce\"\x02\x08\x05(\x02\x12t\n\x0bReleaseHold\x12%.sampan.payment.v1.ReleaseHoldRequest\x1a&.sampan.payment.v1.ReleaseHoldResponse\"\x16\xb2\xe1\x18\x12\x08\x04\x12\x08\x63ommerce\"\x02\x08\x05(\x02\x12\x83\x01\n\x10ListHeldPayments\x12*.sampan.payment.v1.ListHeldPaymentsRequest\x1a+.sampan.payment.v1.ListHeldPaymentsResponse\"\x16\xb2\xe1\x18\x12\x08\x04\x12\x08operator\"\x02\x08\x05(\x01\x12}\n\x0eResolvePayment\x12(.sampan.payment.v1.ResolvePaymentRequest\x1a).sampan.payment.v1.ResolvePaymentResponse\"\x16\xb2\xe1\x18\x12\x08\x04\x12\x08operator\"\x02\x08\x05(\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -69,28 +70,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAYMENTINTERNALSERVICE'].methods_by_name['CreateTransfers']._serialized_options = b'\262\341\030\022\010\004\022\010commerce\"\002\010\n(\002'
   _globals['_PAYMENTINTERNALSERVICE'].methods_by_name['StreamTransfers']._loaded_options = None
   _globals['_PAYMENTINTERNALSERVICE'].methods_by_name['StreamTransfers']._serialized_options = b'\262\341\030\023\010\004\022\010commerce\"\003\010\330\004(\003'
+  _globals['_PAYMENTINTERNALSERVICE'].methods_by_name['PlaceHold']._loaded_options = None
+  _globals['_PAYMENTINTERNALSERVICE'].methods_by_name['PlaceHold']._serialized_options = b'\262\341\030\022\010\004\022\010commerce\"\002\010\005(\002'
+  _globals['_PAYMENTINTERNALSERVICE'].methods_by_name['SettleHold']._loaded_options = None
+  _globals['_PAYMENTINTERNALSERVICE'].methods_by_name['SettleHold']._serialized_options = b'\262\341\030\022\010\004\022\010commerce\"\002\010\005(\002'
+  _globals['_PAYMENTINTERNALSERVICE'].methods_by_name['ReleaseHold']._loaded_options = None
+  _globals['_PAYMENTINTERNALSERVICE'].methods_by_name['ReleaseHold']._serialized_options = b'\262\341\030\022\010\004\022\010commerce\"\002\010\005(\002'
   _globals['_PAYMENTINTERNALSERVICE'].methods_by_name['ListHeldPayments']._loaded_options = None
   _globals['_PAYMENTINTERNALSERVICE'].methods_by_name['ListHeldPayments']._serialized_options = b'\262\341\030\022\010\004\022\010operator\"\002\010\005(\001'
   _globals['_PAYMENTINTERNALSERVICE'].methods_by_name['ResolvePayment']._loaded_options = None
   _globals['_PAYMENTINTERNALSERVICE'].methods_by_name['ResolvePayment']._serialized_options = b'\262\341\030\022\010\004\022\010operator\"\002\010\005(\002'
-  _globals['_SETSTANDINGREQUEST']._serialized_start=195
-  _globals['_SETSTANDINGREQUEST']._serialized_end=349
-  _globals['_SETSTANDINGRESPONSE']._serialized_start=351
-  _globals['_SETSTANDINGRESPONSE']._serialized_end=372
-  _globals['_TRANSFER']._serialized_start=375
-  _globals['_TRANSFER']._serialized_end=582
-  _globals['_TRANSFERRESULT']._serialized_start=584
-  _globals['_TRANSFERRESULT']._serialized_end=663
-  _globals['_CREATETRANSFERSREQUEST']._serialized_start=665
-  _globals['_CREATETRANSFERSREQUEST']._serialized_end=783
-  _globals['_CREATETRANSFERSRESPONSE']._serialized_start=785
-  _globals['_CREATETRANSFERSRESPONSE']._serialized_end=862
-  _globals['_STREAMTRANSFERSREQUEST']._serialized_start=865
-  _globals['_STREAMTRANSFERSREQUEST']._serialized_end=1015
-  _globals['_STREAMTRANSFERSRESPONSE']._serialized_start=1017
-  _globals['_STREAMTRANSFERSRESPONSE']._serialized_end=1127
-  _globals['_STREAMREFUSAL']._serialized_start=1129
-  _globals['_STREAMREFUSAL']._serialized_end=1180
-  _globals['_PAYMENTINTERNALSERVICE']._serialized_start=1183
-  _globals['_PAYMENTINTERNALSERVICE']._serialized_end=1979
+  _globals['_SETSTANDINGREQUEST']._serialized_start=233
+  _globals['_SETSTANDINGREQUEST']._serialized_end=387
+  _globals['_SETSTANDINGRESPONSE']._serialized_start=389
+  _globals['_SETSTANDINGRESPONSE']._serialized_end=410
+  _globals['_TRANSFER']._serialized_start=413
+  _globals['_TRANSFER']._serialized_end=620
+  _globals['_TRANSFERRESULT']._serialized_start=622
+  _globals['_TRANSFERRESULT']._serialized_end=701
+  _globals['_CREATETRANSFERSREQUEST']._serialized_start=703
+  _globals['_CREATETRANSFERSREQUEST']._serialized_end=821
+  _globals['_CREATETRANSFERSRESPONSE']._serialized_start=823
+  _globals['_CREATETRANSFERSRESPONSE']._serialized_end=900
+  _globals['_STREAMTRANSFERSREQUEST']._serialized_start=903
+  _globals['_STREAMTRANSFERSREQUEST']._serialized_end=1053
+  _globals['_STREAMTRANSFERSRESPONSE']._serialized_start=1055
+  _globals['_STREAMTRANSFERSRESPONSE']._serialized_end=1165
+  _globals['_STREAMREFUSAL']._serialized_start=1167
+  _globals['_STREAMREFUSAL']._serialized_end=1218
+  _globals['_PAYMENTINTERNALSERVICE']._serialized_start=1221
+  _globals['_PAYMENTINTERNALSERVICE']._serialized_end=2362
 # @@protoc_insertion_point(module_scope)

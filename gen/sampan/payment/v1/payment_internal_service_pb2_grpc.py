@@ -5,6 +5,7 @@ import warnings
 
 from sampan.payment.v1 import bill_pb2 as sampan_dot_payment_dot_v1_dot_bill__pb2
 from sampan.payment.v1 import payment_internal_service_pb2 as sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2
+from sampan.payment.v1 import service_hold_pb2 as sampan_dot_payment_dot_v1_dot_service__hold__pb2
 from sampan.payment.v1 import top_up_pb2 as sampan_dot_payment_dot_v1_dot_top__up__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -57,6 +58,21 @@ class PaymentInternalServiceStub:
                 request_serializer=sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.StreamTransfersRequest.SerializeToString,
                 response_deserializer=sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.StreamTransfersResponse.FromString,
                 _registered_method=True)
+        self.PlaceHold = channel.unary_unary(
+                '/sampan.payment.v1.PaymentInternalService/PlaceHold',
+                request_serializer=sampan_dot_payment_dot_v1_dot_service__hold__pb2.PlaceHoldRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_service__hold__pb2.PlaceHoldResponse.FromString,
+                _registered_method=True)
+        self.SettleHold = channel.unary_unary(
+                '/sampan.payment.v1.PaymentInternalService/SettleHold',
+                request_serializer=sampan_dot_payment_dot_v1_dot_service__hold__pb2.SettleHoldRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_service__hold__pb2.SettleHoldResponse.FromString,
+                _registered_method=True)
+        self.ReleaseHold = channel.unary_unary(
+                '/sampan.payment.v1.PaymentInternalService/ReleaseHold',
+                request_serializer=sampan_dot_payment_dot_v1_dot_service__hold__pb2.ReleaseHoldRequest.SerializeToString,
+                response_deserializer=sampan_dot_payment_dot_v1_dot_service__hold__pb2.ReleaseHoldResponse.FromString,
+                _registered_method=True)
         self.ListHeldPayments = channel.unary_unary(
                 '/sampan.payment.v1.PaymentInternalService/ListHeldPayments',
                 request_serializer=sampan_dot_payment_dot_v1_dot_top__up__pb2.ListHeldPaymentsRequest.SerializeToString,
@@ -107,6 +123,35 @@ class PaymentInternalServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PlaceHold(self, request, context):
+        """Reserves a person's money for another under an id that the service chooses: the first step of a saga. The same again is answered
+        with the hold as it was made, and reserves nothing more. Only that service settles or releases it; its two people see it. Counts
+        for the daily limit, as a payment does.
+        Errors: SELF_TRANSFER (400), ACCOUNT_SUSPENDED (403), WALLET_NOT_FOUND (404), RECIPIENT_NOT_FOUND (404), INSUFFICIENT_FUNDS (409),
+        HOLD_CLOSED (409) for one that was released, also before it came, HOLD_EXPIRED (409), HOLD_EXISTS (409) for another hold with this
+        id, DAILY_LIMIT_EXCEEDED (429).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SettleHold(self, request, context):
+        """Pays what the service holds, or a part of it.
+        Errors: ACCOUNT_SUSPENDED (403), HOLD_NOT_FOUND (404), RECIPIENT_NOT_FOUND (404), HOLD_CLOSED (409), HOLD_EXPIRED (409),
+        CAPTURE_EXCEEDED (409).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseHold(self, request, context):
+        """Lets go of what the service holds yet. What has not come yet never will: its PlaceHold is refused from then on.
+        Errors: HOLD_NOT_FOUND (404) for a hold of somebody else, HOLD_CLOSED (409) for one that was paid, HOLD_EXPIRED (409).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListHeldPayments(self, request, context):
         """Money that is held for review, for the operator.
         """
@@ -144,6 +189,21 @@ def add_PaymentInternalServiceServicer_to_server(servicer, server):
                     servicer.StreamTransfers,
                     request_deserializer=sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.StreamTransfersRequest.FromString,
                     response_serializer=sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.StreamTransfersResponse.SerializeToString,
+            ),
+            'PlaceHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlaceHold,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_service__hold__pb2.PlaceHoldRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_service__hold__pb2.PlaceHoldResponse.SerializeToString,
+            ),
+            'SettleHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.SettleHold,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_service__hold__pb2.SettleHoldRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_service__hold__pb2.SettleHoldResponse.SerializeToString,
+            ),
+            'ReleaseHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseHold,
+                    request_deserializer=sampan_dot_payment_dot_v1_dot_service__hold__pb2.ReleaseHoldRequest.FromString,
+                    response_serializer=sampan_dot_payment_dot_v1_dot_service__hold__pb2.ReleaseHoldResponse.SerializeToString,
             ),
             'ListHeldPayments': grpc.unary_unary_rpc_method_handler(
                     servicer.ListHeldPayments,
@@ -265,6 +325,87 @@ class PaymentInternalService:
             '/sampan.payment.v1.PaymentInternalService/StreamTransfers',
             sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.StreamTransfersRequest.SerializeToString,
             sampan_dot_payment_dot_v1_dot_payment__internal__service__pb2.StreamTransfersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlaceHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentInternalService/PlaceHold',
+            sampan_dot_payment_dot_v1_dot_service__hold__pb2.PlaceHoldRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_service__hold__pb2.PlaceHoldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SettleHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentInternalService/SettleHold',
+            sampan_dot_payment_dot_v1_dot_service__hold__pb2.SettleHoldRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_service__hold__pb2.SettleHoldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.payment.v1.PaymentInternalService/ReleaseHold',
+            sampan_dot_payment_dot_v1_dot_service__hold__pb2.ReleaseHoldRequest.SerializeToString,
+            sampan_dot_payment_dot_v1_dot_service__hold__pb2.ReleaseHoldResponse.FromString,
             options,
             channel_credentials,
             insecure,

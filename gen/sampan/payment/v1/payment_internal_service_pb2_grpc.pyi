@@ -7,6 +7,7 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from sampan.payment.v1 import bill_pb2 as _bill_pb2
 from sampan.payment.v1 import payment_internal_service_pb2 as _payment_internal_service_pb2
+from sampan.payment.v1 import service_hold_pb2 as _service_hold_pb2
 from sampan.payment.v1 import top_up_pb2 as _top_up_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -52,6 +53,23 @@ class PaymentInternalServiceStub:
     same `request_id` are not posted twice.
     Errors: INVALID_ARGUMENT for a transfer that breaks a rule; those before it are posted.
     """
+    PlaceHold: _grpc.UnaryUnaryMultiCallable[_service_hold_pb2.PlaceHoldRequest, _service_hold_pb2.PlaceHoldResponse]
+    """Reserves a person's money for another under an id that the service chooses: the first step of a saga. The same again is answered
+    with the hold as it was made, and reserves nothing more. Only that service settles or releases it; its two people see it. Counts
+    for the daily limit, as a payment does.
+    Errors: SELF_TRANSFER (400), ACCOUNT_SUSPENDED (403), WALLET_NOT_FOUND (404), RECIPIENT_NOT_FOUND (404), INSUFFICIENT_FUNDS (409),
+    HOLD_CLOSED (409) for one that was released, also before it came, HOLD_EXPIRED (409), HOLD_EXISTS (409) for another hold with this
+    id, DAILY_LIMIT_EXCEEDED (429).
+    """
+    SettleHold: _grpc.UnaryUnaryMultiCallable[_service_hold_pb2.SettleHoldRequest, _service_hold_pb2.SettleHoldResponse]
+    """Pays what the service holds, or a part of it.
+    Errors: ACCOUNT_SUSPENDED (403), HOLD_NOT_FOUND (404), RECIPIENT_NOT_FOUND (404), HOLD_CLOSED (409), HOLD_EXPIRED (409),
+    CAPTURE_EXCEEDED (409).
+    """
+    ReleaseHold: _grpc.UnaryUnaryMultiCallable[_service_hold_pb2.ReleaseHoldRequest, _service_hold_pb2.ReleaseHoldResponse]
+    """Lets go of what the service holds yet. What has not come yet never will: its PlaceHold is refused from then on.
+    Errors: HOLD_NOT_FOUND (404) for a hold of somebody else, HOLD_CLOSED (409) for one that was paid, HOLD_EXPIRED (409).
+    """
     ListHeldPayments: _grpc.UnaryUnaryMultiCallable[_top_up_pb2.ListHeldPaymentsRequest, _top_up_pb2.ListHeldPaymentsResponse]
     """Money that is held for review, for the operator."""
     ResolvePayment: _grpc.UnaryUnaryMultiCallable[_top_up_pb2.ResolvePaymentRequest, _top_up_pb2.ResolvePaymentResponse]
@@ -80,6 +98,23 @@ class PaymentInternalServiceAsyncStub(PaymentInternalServiceStub):
     """As CreateTransfers, for any number of them: answered when the last one is posted. Sent again after a failure, those with the
     same `request_id` are not posted twice.
     Errors: INVALID_ARGUMENT for a transfer that breaks a rule; those before it are posted.
+    """
+    PlaceHold: _aio.UnaryUnaryMultiCallable[_service_hold_pb2.PlaceHoldRequest, _service_hold_pb2.PlaceHoldResponse]  # type: ignore[assignment]
+    """Reserves a person's money for another under an id that the service chooses: the first step of a saga. The same again is answered
+    with the hold as it was made, and reserves nothing more. Only that service settles or releases it; its two people see it. Counts
+    for the daily limit, as a payment does.
+    Errors: SELF_TRANSFER (400), ACCOUNT_SUSPENDED (403), WALLET_NOT_FOUND (404), RECIPIENT_NOT_FOUND (404), INSUFFICIENT_FUNDS (409),
+    HOLD_CLOSED (409) for one that was released, also before it came, HOLD_EXPIRED (409), HOLD_EXISTS (409) for another hold with this
+    id, DAILY_LIMIT_EXCEEDED (429).
+    """
+    SettleHold: _aio.UnaryUnaryMultiCallable[_service_hold_pb2.SettleHoldRequest, _service_hold_pb2.SettleHoldResponse]  # type: ignore[assignment]
+    """Pays what the service holds, or a part of it.
+    Errors: ACCOUNT_SUSPENDED (403), HOLD_NOT_FOUND (404), RECIPIENT_NOT_FOUND (404), HOLD_CLOSED (409), HOLD_EXPIRED (409),
+    CAPTURE_EXCEEDED (409).
+    """
+    ReleaseHold: _aio.UnaryUnaryMultiCallable[_service_hold_pb2.ReleaseHoldRequest, _service_hold_pb2.ReleaseHoldResponse]  # type: ignore[assignment]
+    """Lets go of what the service holds yet. What has not come yet never will: its PlaceHold is refused from then on.
+    Errors: HOLD_NOT_FOUND (404) for a hold of somebody else, HOLD_CLOSED (409) for one that was paid, HOLD_EXPIRED (409).
     """
     ListHeldPayments: _aio.UnaryUnaryMultiCallable[_top_up_pb2.ListHeldPaymentsRequest, _top_up_pb2.ListHeldPaymentsResponse]  # type: ignore[assignment]
     """Money that is held for review, for the operator."""
@@ -130,6 +165,41 @@ class PaymentInternalServiceServicer(metaclass=_abc_1.ABCMeta):
         """As CreateTransfers, for any number of them: answered when the last one is posted. Sent again after a failure, those with the
         same `request_id` are not posted twice.
         Errors: INVALID_ARGUMENT for a transfer that breaks a rule; those before it are posted.
+        """
+
+    @_abc_1.abstractmethod
+    def PlaceHold(
+        self,
+        request: _service_hold_pb2.PlaceHoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_hold_pb2.PlaceHoldResponse, _abc.Awaitable[_service_hold_pb2.PlaceHoldResponse]]:
+        """Reserves a person's money for another under an id that the service chooses: the first step of a saga. The same again is answered
+        with the hold as it was made, and reserves nothing more. Only that service settles or releases it; its two people see it. Counts
+        for the daily limit, as a payment does.
+        Errors: SELF_TRANSFER (400), ACCOUNT_SUSPENDED (403), WALLET_NOT_FOUND (404), RECIPIENT_NOT_FOUND (404), INSUFFICIENT_FUNDS (409),
+        HOLD_CLOSED (409) for one that was released, also before it came, HOLD_EXPIRED (409), HOLD_EXISTS (409) for another hold with this
+        id, DAILY_LIMIT_EXCEEDED (429).
+        """
+
+    @_abc_1.abstractmethod
+    def SettleHold(
+        self,
+        request: _service_hold_pb2.SettleHoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_hold_pb2.SettleHoldResponse, _abc.Awaitable[_service_hold_pb2.SettleHoldResponse]]:
+        """Pays what the service holds, or a part of it.
+        Errors: ACCOUNT_SUSPENDED (403), HOLD_NOT_FOUND (404), RECIPIENT_NOT_FOUND (404), HOLD_CLOSED (409), HOLD_EXPIRED (409),
+        CAPTURE_EXCEEDED (409).
+        """
+
+    @_abc_1.abstractmethod
+    def ReleaseHold(
+        self,
+        request: _service_hold_pb2.ReleaseHoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_hold_pb2.ReleaseHoldResponse, _abc.Awaitable[_service_hold_pb2.ReleaseHoldResponse]]:
+        """Lets go of what the service holds yet. What has not come yet never will: its PlaceHold is refused from then on.
+        Errors: HOLD_NOT_FOUND (404) for a hold of somebody else, HOLD_CLOSED (409) for one that was paid, HOLD_EXPIRED (409).
         """
 
     @_abc_1.abstractmethod

@@ -487,7 +487,7 @@ class CaptureHoldResponse(_message.Message):
     TRANSACTION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hold(self) -> _hold_pb2.Hold:
-        """The hold, as it is now."""
+        """The hold, as it was then."""
 
     @_builtins.property
     def transaction(self) -> _transaction_pb2.Transaction:

@@ -290,8 +290,8 @@ class PaymentServiceServicer:
     def CaptureHold(self, request, context):
         """Pays what is held, or a part of it, as often as something is left. For who is paid, and for who pays. REST: POST
         /v1/holds/{hold_id}/capture.
-        Errors: INVALID_ARGUMENT (400), ACCOUNT_SUSPENDED (403), HOLD_NOT_FOUND, RECIPIENT_NOT_FOUND (404), HOLD_CLOSED, HOLD_EXPIRED,
-        CAPTURE_EXCEEDED, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
+        Errors: INVALID_ARGUMENT (400), ACCOUNT_SUSPENDED (403), PERMISSION_DENIED (403) for what a service holds, HOLD_NOT_FOUND,
+        RECIPIENT_NOT_FOUND (404), HOLD_CLOSED, HOLD_EXPIRED, CAPTURE_EXCEEDED, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -300,7 +300,7 @@ class PaymentServiceServicer:
     def VoidHold(self, request, context):
         """Lets go of what is held yet. For who would be paid: who pays has given their word until it expires. REST: POST
         /v1/holds/{hold_id}/void. Voiding it again changes nothing.
-        Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), HOLD_NOT_FOUND (404), HOLD_CLOSED (409) when all was captured or it has
+        Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403) also for what a service holds, HOLD_NOT_FOUND (404), HOLD_CLOSED (409) when all was captured or it has
         expired, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

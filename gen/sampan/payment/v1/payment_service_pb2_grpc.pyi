@@ -115,13 +115,13 @@ class PaymentServiceStub:
     CaptureHold: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.CaptureHoldRequest, _payment_service_pb2.CaptureHoldResponse]
     """Pays what is held, or a part of it, as often as something is left. For who is paid, and for who pays. REST: POST
     /v1/holds/{hold_id}/capture.
-    Errors: INVALID_ARGUMENT (400), ACCOUNT_SUSPENDED (403), HOLD_NOT_FOUND, RECIPIENT_NOT_FOUND (404), HOLD_CLOSED, HOLD_EXPIRED,
-    CAPTURE_EXCEEDED, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
+    Errors: INVALID_ARGUMENT (400), ACCOUNT_SUSPENDED (403), PERMISSION_DENIED (403) for what a service holds, HOLD_NOT_FOUND,
+    RECIPIENT_NOT_FOUND (404), HOLD_CLOSED, HOLD_EXPIRED, CAPTURE_EXCEEDED, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
     """
     VoidHold: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.VoidHoldRequest, _payment_service_pb2.VoidHoldResponse]
     """Lets go of what is held yet. For who would be paid: who pays has given their word until it expires. REST: POST
     /v1/holds/{hold_id}/void. Voiding it again changes nothing.
-    Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), HOLD_NOT_FOUND (404), HOLD_CLOSED (409) when all was captured or it has
+    Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403) also for what a service holds, HOLD_NOT_FOUND (404), HOLD_CLOSED (409) when all was captured or it has
     expired, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
     """
     CreateTopUp: _grpc.UnaryUnaryMultiCallable[_top_up_pb2.CreateTopUpRequest, _top_up_pb2.TopUp]
@@ -227,13 +227,13 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     CaptureHold: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.CaptureHoldRequest, _payment_service_pb2.CaptureHoldResponse]  # type: ignore[assignment]
     """Pays what is held, or a part of it, as often as something is left. For who is paid, and for who pays. REST: POST
     /v1/holds/{hold_id}/capture.
-    Errors: INVALID_ARGUMENT (400), ACCOUNT_SUSPENDED (403), HOLD_NOT_FOUND, RECIPIENT_NOT_FOUND (404), HOLD_CLOSED, HOLD_EXPIRED,
-    CAPTURE_EXCEEDED, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
+    Errors: INVALID_ARGUMENT (400), ACCOUNT_SUSPENDED (403), PERMISSION_DENIED (403) for what a service holds, HOLD_NOT_FOUND,
+    RECIPIENT_NOT_FOUND (404), HOLD_CLOSED, HOLD_EXPIRED, CAPTURE_EXCEEDED, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
     """
     VoidHold: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.VoidHoldRequest, _payment_service_pb2.VoidHoldResponse]  # type: ignore[assignment]
     """Lets go of what is held yet. For who would be paid: who pays has given their word until it expires. REST: POST
     /v1/holds/{hold_id}/void. Voiding it again changes nothing.
-    Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), HOLD_NOT_FOUND (404), HOLD_CLOSED (409) when all was captured or it has
+    Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403) also for what a service holds, HOLD_NOT_FOUND (404), HOLD_CLOSED (409) when all was captured or it has
     expired, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
     """
     CreateTopUp: _aio.UnaryUnaryMultiCallable[_top_up_pb2.CreateTopUpRequest, _top_up_pb2.TopUp]  # type: ignore[assignment]
@@ -432,8 +432,8 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_payment_service_pb2.CaptureHoldResponse, _abc.Awaitable[_payment_service_pb2.CaptureHoldResponse]]:
         """Pays what is held, or a part of it, as often as something is left. For who is paid, and for who pays. REST: POST
         /v1/holds/{hold_id}/capture.
-        Errors: INVALID_ARGUMENT (400), ACCOUNT_SUSPENDED (403), HOLD_NOT_FOUND, RECIPIENT_NOT_FOUND (404), HOLD_CLOSED, HOLD_EXPIRED,
-        CAPTURE_EXCEEDED, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
+        Errors: INVALID_ARGUMENT (400), ACCOUNT_SUSPENDED (403), PERMISSION_DENIED (403) for what a service holds, HOLD_NOT_FOUND,
+        RECIPIENT_NOT_FOUND (404), HOLD_CLOSED, HOLD_EXPIRED, CAPTURE_EXCEEDED, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
         """
 
     @_abc_1.abstractmethod
@@ -444,7 +444,7 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_payment_service_pb2.VoidHoldResponse, _abc.Awaitable[_payment_service_pb2.VoidHoldResponse]]:
         """Lets go of what is held yet. For who would be paid: who pays has given their word until it expires. REST: POST
         /v1/holds/{hold_id}/void. Voiding it again changes nothing.
-        Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403), HOLD_NOT_FOUND (404), HOLD_CLOSED (409) when all was captured or it has
+        Errors: INVALID_ARGUMENT (400), PERMISSION_DENIED (403) also for what a service holds, HOLD_NOT_FOUND (404), HOLD_CLOSED (409) when all was captured or it has
         expired, REQUEST_ID_REUSED (409), RATE_LIMITED (429), OUTCOME_UNKNOWN (503).
         """
 
