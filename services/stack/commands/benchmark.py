@@ -20,6 +20,10 @@ def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer and shorter rounds: within 4 minutes.")
     ] = False,
+    long: Annotated[
+        bool,
+        typer.Option("--long", help="As --quick, and what takes minutes: among millions of rows."),
+    ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures there.")] = None,
     chart_file: Annotated[Path | None, typer.Option("--chart", help="Write a chart there, as SVG.")] = None,
 ) -> None:
@@ -33,16 +37,17 @@ def bench(
       sampan bench edge --quick
       sampan bench messaging --quick
       sampan bench payment --quick
+      sampan bench payment --long
       sampan bench --json figures.json --chart figures.svg
     """
     from services.stack.bench import report
-    from services.stack.bench.measuring import FULL, QUICK
+    from services.stack.bench.measuring import FULL, LONG, QUICK
     from services.stack.bench.rig import rig
     from services.stack.bench.suites import SUITES
 
     with told_errors():
         home, environment = this_home()
-        effort = QUICK if quick else FULL
+        effort = LONG if long else QUICK if quick else FULL
         with rig(home, environment, lambda line: typer.echo(f"bench: {line}", err=True)) as found:
             figures = [
                 figure
