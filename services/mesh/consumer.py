@@ -37,8 +37,8 @@ Handler = Callable[[Received], Awaitable[Effect]]
 
 # One question to JetStream stands this long, in seconds: an idle consumer costs few messages in that time.
 _PULL_SECONDS = 30.0
-# Seconds in which more events gather while there are many, where they are handled together: each round costs three
-# transactions, however many they are.
+# Seconds in which more events gather while there are many, where they are handled together: each round costs
+# three transactions, however many they are.
 _GATHERING = 0.05
 # What is under way or waits for its next try, at most.
 _MAX_PENDING = 1000

@@ -315,8 +315,8 @@ _FILL_WALLETS = """
 INSERT INTO accounts (id, kind, owner, currency, may_go_negative)
 SELECT gen_random_uuid(), 'wallet', gen_random_uuid(), 'USD', false FROM generate_series(1, 10000)
 """
-# From what nobody owes us to each wallet of a writer in turn: as many legs as other transfers, and no wallet runs
-# dry. Ids in the order of time, as ours are.
+# From what nobody owes us to each wallet of a writer in turn: as many legs as other transfers, and no wallet
+# runs dry. Ids in the order of time, as ours are.
 _FILL_TRANSFERS = f"""
 WITH wallets AS (
     SELECT id, seq, (place - 1) / {WRITERS} AS place FROM (
