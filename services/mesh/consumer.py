@@ -34,8 +34,8 @@ Effect = Callable[[AsyncConnection], Awaitable[None]]
 # Learns what it needs, also of other services, outside of any transaction; returns the effect.
 Handler = Callable[[Received], Awaitable[Effect]]
 
-# Seconds in which more events gather while there are many, where they are handled together: each round costs three
-# transactions, however many they are.
+# Seconds in which more events gather while there are many, where they are handled together: each round costs
+# three transactions, however many they are.
 _GATHERING = 0.05
 # What is under way or waits for its next try, at most.
 _MAX_PENDING = 1000

@@ -263,7 +263,7 @@ class Relay:
                     sent.append(await self._ask(row, headers))
                 else:
                     headers[Header.EXPECTED_STREAM.value] = stream_of(self._context)
-                    await self._bus.say(row["subject"], row["payload"], headers)
+                    await self._bus.say(row["subject"], row["payload"], headers=headers)
         except BUS_ERRORS as error:
             self._log.warning("relay.cut_off", error=type(error).__name__)
         if sent:

@@ -196,9 +196,9 @@ RIGHTS = (
 # such dialog for this sender, 5 blocked, 6 what it answers is not there. For 0, 1 and 3 `seq` is that of the
 # message.
 #
-# Its plan is made once for a connection, perhaps while tables are empty: so it may use nothing but indexes. Of an
-# empty table no index looks better than another: what is answered is looked up only where there is something
-# (`OFFSET 0` keeps that condition in front), since the wrong one walks the whole dialog.
+# Its plan is made once for a connection, perhaps while tables are empty: so it may use nothing but indexes.
+# Of an empty table no index looks better than another: what is answered is looked up only where there is
+# something (`OFFSET 0` keeps that condition in front), since the wrong index walks the whole dialog.
 POST_MESSAGES = """
 CREATE FUNCTION post_messages(
     p_dialogs uuid[], p_senders uuid[], p_keys text[], p_types text[], p_texts text[], p_attributes text[],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.stack.bench.rig import Rig
 from services.stack.bench.statistics import Round, Usage
@@ -51,6 +51,8 @@ FULL = Effort(
     long=True,
 )
 QUICK = Effort(rounds=7, seconds=1.0, settle=8.0, idle=10.0)
+# What takes minutes, and the rest as quickly as that.
+LONG = replace(QUICK, long=True)
 
 
 @dataclass(frozen=True, slots=True)

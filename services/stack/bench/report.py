@@ -30,16 +30,23 @@ def _row(figure: Figure) -> tuple[str, ...]:
     told = figure.to_json()
     limit = f"{figure.limit:,.0f}" if figure.limit is not None else ""
     if figure.target is not None:
-        limit = f"{figure.target:,.0f}"
+        limit = f"{figure.target:,.0f}" if figure.target >= 10 else f"{figure.target:.2f}"
     return (
         figure.name,
-        f"{figure.value:,.1f}" if figure.value < 100 else f"{figure.value:,.0f}",
+        _shown(figure.value),
         figure.unit,
         limit,
         figure.limit_name or ("at most" if figure.target is not None else ""),
         f"{figure.ratio:.2f}" if figure.ratio is not None else "",
         *(str(told.get(name, "")) for name in ("p50_ms", "p95_ms", "p99_ms", "cpu_us")),
     )
+
+
+def _shown(value: float) -> str:
+    """Three digits and more."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def process_rows(figures: Sequence[Figure]) -> list[tuple[str, ...]]:

@@ -24,6 +24,10 @@ def bench(
     only: Annotated[
         str, typer.Option("--only", help="Only figures with this in their name, each with its limit.")
     ] = "",
+    long: Annotated[
+        bool,
+        typer.Option("--long", help="As --quick, and what takes minutes: among millions of rows."),
+    ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures there.")] = None,
     chart_file: Annotated[Path | None, typer.Option("--chart", help="Write a chart there, as SVG.")] = None,
 ) -> None:
@@ -38,18 +42,19 @@ def bench(
       sampan bench messaging --quick
       sampan bench payment --quick
       sampan bench messaging --only idle_10000
+      sampan bench payment --long
       sampan bench --json figures.json --chart figures.svg
     """
     from dataclasses import replace
 
     from services.stack.bench import report
-    from services.stack.bench.measuring import FULL, QUICK
+    from services.stack.bench.measuring import FULL, LONG, QUICK
     from services.stack.bench.rig import rig
     from services.stack.bench.suites import SUITES
 
     with told_errors():
         home, environment = this_home()
-        effort = replace(QUICK if quick else FULL, only=only)
+        effort = replace(LONG if long else QUICK if quick else FULL, only=only)
         with rig(home, environment, lambda line: typer.echo(f"bench: {line}", err=True)) as found:
             figures = [
                 figure

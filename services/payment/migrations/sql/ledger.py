@@ -134,7 +134,7 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 
 # Transfers that were inserted become postings and move balances; nothing else writes either. Who inserts has
 # numbered both legs: they must go on from the accounts' numbers without a gap, in the accounts' currency, and
-# no account that may not go negative may do so on the way. Its last leg has what an account comes to; an account
+# no account that may not go negative may do so on the way. Its last leg has what an account comes to; one
 # that somebody else moved meanwhile has another number, and is not updated.
 POST_LEGS = f"""
 CREATE OR REPLACE FUNCTION post_legs() RETURNS trigger
