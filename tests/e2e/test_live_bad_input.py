@@ -336,7 +336,7 @@ async def test_clients_that_read_nothing_any_more_hurt_nobody(edge: Edge) -> Non
     ann, bob = await edge.talker(), await edge.talker()
     dialog = await ann.direct(bob)
     reader = NdjsonLine(edge, bob.token)
-    deaf = [await half_open(edge, bob.token) for _ in range(5)]
+    deaf = [await half_open(edge, bob.token, websocket=websocket) for websocket in (False, True) * 5]
     try:
         async with opened(reader):
             for _ in range(10):

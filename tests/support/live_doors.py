@@ -26,6 +26,10 @@ from tests.support.live_lines import LOST, Edge, Line, Refused
 SUBSCRIBE = "/sampan.messaging.v1.MessagingService/Subscribe"
 # A token that is longer than this goes to a WebSocket in a hello.
 _FITS = 4000
+_UPGRADE = (
+    "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+    "sec-websocket-key: c2FtcGFuIGRvZXMgdGVzdA==\r\n"
+)
 
 
 class GrpcLine(Line):
@@ -221,16 +225,17 @@ async def opened(*lines: Line) -> AsyncIterator[None]:
             await line.close()
 
 
-async def half_open(edge: Edge, token: str) -> socket.socket:
-    """A client of HTTP/1.1 that asks for events, reads the first bytes of the answer, and nothing more."""
+async def half_open(edge: Edge, token: str, *, websocket: bool = False) -> socket.socket:
+    """A client that asks for events over HTTP/1.1, reads the first bytes of the answer, and nothing more."""
     loop = asyncio.get_running_loop()
     raw = socket.socket()
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     raw.setblocking(False)
     await loop.sock_connect(raw, ("127.0.0.1", edge.stack.port))
-    asked = f"GET /v1/events HTTP/1.1\r\nhost: sampan\r\nauthorization: Bearer {token}\r\n\r\n"
+    path, upgrade, status = ("/websocket", _UPGRADE, b"101") if websocket else ("/v1/events", "", b"200")
+    asked = f"GET {path} HTTP/1.1\r\nhost: sampan\r\nauthorization: Bearer {token}\r\n{upgrade}\r\n"
     await loop.sock_sendall(raw, asked.encode())
-    assert b"200" in await loop.sock_recv(raw, 64)
+    assert status in await loop.sock_recv(raw, 64)
     return raw
 
 
