@@ -89,12 +89,13 @@ class World:
         for dialog, kind, members in (*kinds, (closed, 3, (ann, bob))):
             await connection.execute(
                 "INSERT INTO dialogs (id, kind, created_by, seq, member_count, direct_key, closed_at)"
-                " VALUES ($1, $2, $3, 1, $4, $5, CASE WHEN $2 = 3 THEN now() END)",
+                " VALUES ($1, $2, $3, 1, $4, $5, CASE WHEN $6 THEN now() END)",
                 dialog,
                 kind,
                 ann,
                 len(members),
                 dialog.bytes if kind == 1 else None,
+                dialog == closed,
             )
             for member in members:
                 await connection.execute(
