@@ -10,10 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.mesh.errors import Internal
 from services.payment import repository_posting
-from services.payment.domain import Draft, Kind
+from services.payment.domain import Draft, Kind, Posted
 from services.payment.domain_topups import Paid
 from services.payment.models import accounts
-from services.payment.repository_posting import Status
 
 # Our own accounts are in stripes: who comes by different connections does not wait for one row.
 _STRIPES = 8
@@ -89,6 +88,6 @@ async def _post(
     driver = (await connection.get_raw_connection()).driver_connection
     if not isinstance(driver, asyncpg.Connection):
         raise Internal
-    done = await repository_posting.post(driver.fetch, [draft], "{}")
-    if done[0]["status"] != Status.POSTED:
+    [done] = await repository_posting.post(driver.fetch, [draft], "{}")
+    if not isinstance(done, Posted):
         raise Internal

@@ -92,8 +92,13 @@ async def post(run: Run, batch: Sequence[Draft], limits: str) -> list[Posted | S
 
 
 def _again(row: Record, place: int) -> Posted:
-    names = ("known", "known_balances", "known_fees", "known_stamps")
-    return Posted(*(row[name][place] for name in names), again=True)
+    return Posted(
+        row["known"][place],
+        row["known_balances"][place],
+        row["known_fees"][place],
+        row["known_stamps"][place],
+        again=True,
+    )
 
 
 async def find(database: FastDatabase, drafts: Sequence[Draft]) -> list[Record]:
