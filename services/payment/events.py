@@ -20,15 +20,15 @@ class Events:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
-    def sent(self, transaction_id: UUID, payment: Payment) -> Told:
-        """Somebody has sent money to somebody.
+    def sent(self, transaction_id: UUID, sender: str, payment: Payment) -> Told:
+        """Somebody has sent money to somebody. `sender` as a text, which its caller has already.
 
         Joined to those of others, the bytes of such an event are that of all of them: what is committed
         together is one event, since a row, a publish and an acknowledgement for each cost more than posting.
         """
         said = pb.TransferSent(
             transaction_id=str(transaction_id),
-            sender_id=str(payment.sender),
+            sender_id=sender,
             recipient_id=str(payment.recipient),
             amount=payment.amount,
             currency=payment.currency,

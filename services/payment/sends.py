@@ -30,7 +30,7 @@ class SendService:
 
     async def send(self, payment: Payment, request_id: str) -> Posted:
         """Sends money. Raises as Ledger.post."""
-        transaction_id = uuid7()
+        transaction_id, caller = uuid7(), str(payment.sender)
         fee = self._fees.get(payment.currency, _FREE).of(payment.amount)
         note = None
         if payment.description:
@@ -38,7 +38,7 @@ class SendService:
         draft = Draft(
             id=transaction_id,
             kind=Kind.SEND,
-            caller=str(payment.sender),
+            caller=caller,
             debit=payment.wallet_id,
             owner=payment.sender,
             recipient=payment.recipient,
@@ -46,11 +46,11 @@ class SendService:
             currency=payment.currency,
             fee=fee,
             fee_id=uuid7() if fee else None,
-            key=self._keys.key(str(payment.sender), _SEND, request_id),
+            key=self._keys.key(caller, _SEND, request_id),
             request_hash=self._hash(payment) if request_id else None,
             person_id=payment.sender,
             note=note,
-            told=self._events.sent(transaction_id, payment),
+            told=self._events.sent(transaction_id, caller, payment),
         )
         return await self._ledger.post(draft)
 
