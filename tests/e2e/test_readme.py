@@ -29,7 +29,7 @@ def test_the_examples_of_the_readme_work(stack: Stack) -> None:
         env=stack.environment(),
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=240,
         check=False,
         stdin=subprocess.DEVNULL,
     )
