@@ -85,10 +85,13 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return {"uvloop": uvloop.new_event_loop}
 
 
-def shared_stack(name: str, extra: Mapping[str, str] | None = None, *, hasty: bool = False) -> Stack:
+def shared_stack(
+    name: str, extra: Mapping[str, str] | None = None, *, hasty: bool = False, measured: bool = True
+) -> Stack:
     """The run's stack of a name; the first who asks starts it, with more settings if it likes.
 
-    A `hasty` one is for tests that kill no database.
+    A `hasty` one is for tests that kill no database. One that is not `measured` costs less where coverage is
+    measured, and adds nothing to it.
     """
     run = Path(os.environ[RUN])
     home = run / f"home-{name}"
@@ -96,11 +99,11 @@ def shared_stack(name: str, extra: Mapping[str, str] | None = None, *, hasty: bo
         fcntl.flock(lock, fcntl.LOCK_EX)
         port = run / f"{home.name}.port"
         if port.exists():
-            return Stack(home, int(port.read_text()))
+            return Stack(home, int(port.read_text()), measured=measured)
         prepare(home)
         if hasty:
             stacks.hasten(home)
-        stack = stacks.start(home, extra)
+        stack = stacks.start(home, extra, measured=measured)
         port.write_text(str(stack.port))
         return stack
 
@@ -119,9 +122,9 @@ def prepare(home: Path) -> None:
 
 
 @contextmanager
-def own_stack(name: str, extra: Mapping[str, str] | None = None) -> Iterator[Stack]:
+def own_stack(name: str, extra: Mapping[str, str] | None = None, *, measured: bool = True) -> Iterator[Stack]:
     """A stack of one module, which goes with it: a dozen idle ones are more than two cores bear."""
-    found = shared_stack(name, extra)
+    found = shared_stack(name, extra, measured=measured)
     try:
         yield found
     finally:

@@ -42,7 +42,7 @@ def hurt_stack(hurt_by: str, folder: Path) -> Iterator[Stack]:
         "SAMPAN_PAYMENT_SWEEP_LEASE_SECONDS": "1",
         "SAMPAN_PAYMENT_INQUIRY_SECONDS": "0.5",
     }
-    with own_stack(f"hurt-{hurt_by}", extra) as found:
+    with own_stack(f"hurt-{hurt_by}", extra, measured=False) as found:
         yield found
 
 

@@ -40,6 +40,7 @@ def pair() -> Iterator[Stack]:
     with own_stack(
         "live-pair",
         {"SAMPAN_PROCESS_REPLICAS": '{"chat": 2}', "SAMPAN_RATE_LIMIT_SCALE": "100000"},
+        measured=False,
     ) as found:
         yield found
 

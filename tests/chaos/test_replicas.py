@@ -41,6 +41,7 @@ def pair() -> Iterator[Stack]:
             # Housekeeping of both replicas all the time.
             "SAMPAN_IDENTITY_HOUSEKEEPING_SECONDS": "0.05",
         },
+        measured=False,
     ) as found:
         yield found
 

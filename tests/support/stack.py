@@ -37,9 +37,12 @@ def free_port() -> int:
     raise RuntimeError("no free port")
 
 
-def environment(home: Path, port: int, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+def environment(
+    home: Path, port: int, extra: Mapping[str, str] | None = None, *, measured: bool = True
+) -> dict[str, str]:
     """The environment of a command that shall see this stack and no other."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SAMPAN_")}
+    left_out = ("SAMPAN_",) if measured else ("SAMPAN_", "COVERAGE_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     return inherited | {
         "SAMPAN_HOME": str(home),
         "SAMPAN_EDGE_PORT": str(port),
@@ -51,11 +54,12 @@ def environment(home: Path, port: int, extra: Mapping[str, str] | None = None) -
 
 @dataclass(frozen=True)
 class Stack:
-    """A running stack."""
+    """A running stack. Coverage sees what it does if it is `measured`."""
 
     home: Path
     port: int
     extra: Mapping[str, str] | None = None
+    measured: bool = True
 
     @property
     def url(self) -> str:
@@ -79,7 +83,8 @@ class Stack:
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment of a command that shall see this stack."""
-        return environment(self.home, self.port, {**(self.extra or {}), **(extra or {})})
+        more = {**(self.extra or {}), **(extra or {})}
+        return environment(self.home, self.port, more, measured=self.measured)
 
     def command(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Runs `sampan` on this stack."""
@@ -95,12 +100,12 @@ class Stack:
         )
 
 
-def start(home: Path, extra: Mapping[str, str] | None = None) -> Stack:
+def start(home: Path, extra: Mapping[str, str] | None = None, *, measured: bool = True) -> Stack:
     """Brings a stack up in a home of its own. Raises with what the command said when it does not.
 
     It runs as a child, so that coverage sees its supervisor, too; `sampan down` stops it.
     """
-    stack = Stack(home, free_port())
+    stack = Stack(home, free_port(), measured=measured)
     said = home.parent / f"{home.name}.out"
     with said.open("w") as output:
         process = subprocess.Popen(
