@@ -107,14 +107,12 @@ async def _read(
     """Hands over frame by frame, until the client has no more or one is bad."""
     with contextlib.suppress(asyncio.CancelledError):
         try:
-            first = await reading
-            if first is None:
-                return
-            if first.HasField("hello"):
-                inbound.greeted(first.ref)
-            else:
-                await inbound.receive(first)
-            async for frame in requests:
+            frame = await reading
+            if frame is not None and frame.HasField("hello"):
+                inbound.greeted(frame.ref)
+                frame = await _next(requests)
+            while frame is not None:
                 await inbound.receive(frame)
+                frame = await _next(requests)
         except (InvalidArgument, RequestTooLarge) as error:
             inbound.refuse(error.detail)
