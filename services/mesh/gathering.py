@@ -10,9 +10,9 @@ SLICE = 0.001
 _WORTH = 4
 # How much the newest measure of the rate counts.
 _NEW = 0.5
-# A crowd of twice this many goes in halves: while one is being committed, the other comes and goes.
-HALF = 8
-# Windows between two batches of a crowd, unless a half is there before.
+# So many go in parts: while one is being committed, the others come and go.
+CROWD = 16
+# Windows between two batches of a crowd, unless a part is there before.
 _PACE = 2
 
 
@@ -21,15 +21,15 @@ class Gathering:
 
     `window` bounds a wait. `expected` is how many callers there seem to be: those of the last batch, who may
     be back at once, and all others who waited or were in flight when it was answered. A batch is worth
-    `enough`, or all of them, or, where `halves` may be in flight side by side, half of a crowd: in lockstep
-    the database would wait for this process, and this process for the database. Of a crowd many are on the
-    way, unseen: it is believed for a while to be as large as it was.
+    `enough`, or all of them, or, where several may be in flight, one of `parts` of a crowd: in lockstep the
+    database would wait for this process, and this process for the database. Of a crowd many are on the way,
+    unseen: it is believed for a while to be as large as it was.
     """
 
-    def __init__(self, window: float, *, enough: int, halves: bool) -> None:
+    def __init__(self, window: float, *, enough: int, parts: int) -> None:
         self._window = window
         self._enough = enough
-        self._halves = halves
+        self._parts = parts
         self._rate = 0.0
         self.expected = 0
         self._departed = -math.inf
@@ -38,8 +38,8 @@ class Gathering:
 
     @property
     def is_crowd(self) -> bool:
-        """Whether there are so many that they go in halves."""
-        return self._halves and self.expected >= 2 * HALF and self._rate * _PACE * self._window >= _WORTH
+        """Whether there are so many that they go in parts."""
+        return self._parts > 1 and self.expected >= CROWD and self._rate * _PACE * self._window >= _WORTH
 
     def departs(self, now: float, arrived: int) -> None:
         """A batch departs; `arrived` requests have ever come."""
@@ -65,5 +65,5 @@ class Gathering:
     def wanted(self, *, beside: bool) -> int:
         """So many need not wait for more; `beside` a batch in flight only a share that is worth one."""
         if self.is_crowd:
-            return min(self._enough, (self.expected + 1) // 2)
+            return min(self._enough, -(-self.expected // self._parts))
         return self._enough if beside else min(self._enough, self.expected)

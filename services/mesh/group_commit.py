@@ -27,6 +27,8 @@ from services.mesh.posting import Counters, Posting, Store
 Entry = TypeVar("Entry")
 Result = TypeVar("Result")
 
+# A crowd goes in as many parts as may be in flight, but in no more than this: each has its price.
+_PARTS = 3
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _WAITS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024)
 
@@ -34,8 +36,8 @@ _WAITS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256,
 @dataclass(frozen=True, slots=True)
 class Limits:
     """`batch` entries and `batch_bytes` in a transaction, `parallel` of them at once; `queue` entries and
-    `queue_bytes` may wait. A batch of `enough`, or of half of a crowd, waits for nobody; no batch gathers for
-    more than `window` seconds, or twice that where half of a crowd is slow to come. A part of a batch is
+    `queue_bytes` may wait. A batch of `enough`, or a part of a crowd, waits for nobody; no batch gathers for
+    more than `window` seconds, or twice that where a part of a crowd is slow to come. A part of a batch is
     posted at most `tries` times; when a commit's answer is lost, `patience` seconds are spent to find out.
     """
 
@@ -71,7 +73,7 @@ class GroupCommit(Generic[Entry, Result]):
         self._size = size
         self._clock = clock
         self._lanes: Lanes[Entry, Result] = Lanes()
-        self._gathering = Gathering(limits.window, enough=limits.enough, halves=limits.parallel > 1)
+        self._gathering = Gathering(limits.window, enough=limits.enough, parts=min(limits.parallel, _PARTS))
         self._posting = Posting(
             store,
             tries=limits.tries,

@@ -140,15 +140,13 @@ async def _read(
     """
     with contextlib.suppress(asyncio.CancelledError):
         try:
-            first = await reading
-            if first is None:
-                return
-            if first.HasField("hello") and not (late and _says(first.hello)):
-                inbound.greeted(first.ref)
-            else:
-                await inbound.receive(first)
-            async for frame in requests:
+            frame = await reading
+            if frame is not None and frame.HasField("hello") and not (late and _says(frame.hello)):
+                inbound.greeted(frame.ref)
+                frame = await _next(requests)
+            while frame is not None:
                 await inbound.receive(frame)
+                frame = await _next(requests)
         except (InvalidArgument, RequestTooLarge) as error:
             inbound.refuse(error.detail)
 

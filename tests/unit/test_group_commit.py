@@ -148,7 +148,7 @@ async def test_of_a_crowd_one_half_is_committed_while_the_other_comes() -> None:
             await gates[len(flying) - 1].wait()
             return await super().post(batch)
 
-    group = GroupCommit(Gated(), limits=Limits(parallel=3, window=3600), clock=lambda: 1.0)
+    group = GroupCommit(Gated(), limits=Limits(parallel=2, window=3600), clock=lambda: 1.0)
     for number in range(2):
         # All at once, and then all again: so many there are, and so quickly they come.
         crowd = [submit(group, Entry(lane)) for lane in range(40)]
@@ -171,8 +171,8 @@ async def test_of_a_crowd_one_half_is_committed_while_the_other_comes() -> None:
     await asyncio.gather(*one_half)
 
 
-def test_a_crowd_goes_in_halves_or_at_a_pace_as_long_as_it_is_one() -> None:
-    gathering = Gathering(window=0.004, enough=64, halves=True)
+def test_a_crowd_goes_in_parts_or_at_a_pace_as_long_as_it_is_one() -> None:
+    gathering = Gathering(window=0.004, enough=64, parts=2)
     assert not gathering.is_crowd
     now, arrived = 0.0, 0
     for _ in range(20):
@@ -360,7 +360,7 @@ async def test_a_store_that_breaks_fails_its_batch_and_not_the_next() -> None:
 
 
 def test_a_crowd_opens_the_window_and_its_end_closes_it() -> None:
-    gathering = Gathering(window=0.004, enough=64, halves=False)
+    gathering = Gathering(window=0.004, enough=64, parts=1)
     now, arrived = 0.0, 0
     assert not gathering.opens(now, waiting=50)
     for _ in range(5):

@@ -14,6 +14,9 @@ depends_on = None
 # (answers, threads, mentions). Whoever calls it has counted: `p_places` is the number of an entry within its
 # dialog, `p_lasts` its last entry, `p_marks` the last text of a sender in a dialog.
 #
+# Of an empty table no index looks better than another, and the wrong one walks the whole dialog: what is
+# answered is looked up only where there is something (`OFFSET 0` keeps that condition in front).
+#
 # When an entry cannot be written, nothing is, and post_messages says of each what there is to say. The lock
 # is taken within the block that may be rolled back: a row that is locked outside of it and changed inside
 # would need a multixact.
@@ -48,10 +51,14 @@ BEGIN
         FROM unnest(p_dialogs, p_senders, p_replies, p_threads) WITH ORDINALITY
             AS g (dialog_id, sender_id, reply_to, thread, ord)
         LEFT JOIN members m ON m.dialog_id = g.dialog_id AND m.user_id = g.sender_id
-        LEFT JOIN messages reply ON reply.dialog_id = g.dialog_id AND reply.seq = g.reply_to
-            AND reply.seq >= m.joined_seq
-        LEFT JOIN messages root ON root.dialog_id = g.dialog_id AND root.seq = g.thread
-            AND root.seq >= m.joined_seq;
+        LEFT JOIN LATERAL (
+            SELECT r.seq FROM messages r WHERE g.reply_to IS NOT NULL
+                AND r.dialog_id = g.dialog_id AND r.seq = g.reply_to AND r.seq >= m.joined_seq OFFSET 0
+        ) AS reply ON true
+        LEFT JOIN LATERAL (
+            SELECT r.seq, r.thread_seq FROM messages r WHERE g.thread IS NOT NULL
+                AND r.dialog_id = g.dialog_id AND r.seq = g.thread AND r.seq >= m.joined_seq OFFSET 0
+        ) AS root ON true;
         IF NOT v_found THEN
             RAISE EXCEPTION USING ERRCODE = 'SP001';
         END IF;
