@@ -194,7 +194,8 @@ async def fill(owner: asyncpg.Connection, user_id: str) -> None:
 _FILL = (
     """
     INSERT INTO dialogs (id, kind, created_by, seq, message_no, member_count)
-    SELECT md5('d' || n)::uuid, 2, gen_random_uuid(), 1010, 1000, 2 + n % 200 FROM generate_series(1, 100000) n
+    SELECT md5('d' || n)::uuid, 2, gen_random_uuid(), 1010, 1000, 2 + n % 200
+    FROM generate_series(1, 100000) n
     """,
     """
     INSERT INTO members (dialog_id, user_id, role, joined_seq, inviter)
