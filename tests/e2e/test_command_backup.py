@@ -28,7 +28,9 @@ class Paid:
 
 async def paid(stack: Stack, clients: Clients, payer: Person, payee: Person) -> Paid:
     """A payment of 250 out of 1000, and a word with it."""
-    made = await clients.rest.call("POST", "/v1/wallets", {"currency": "THB"}, token=payer.token)
+    for person in (payee, payer):
+        made = await clients.rest.call("POST", "/v1/wallets", {"currency": "THB"}, token=person.token)
+        assert made.code == 201, made
     owner = await asyncpg.connect(stack.addresses.database("payment", owner=True))
     await fund(owner, made.body["id"], 1000)
     await owner.close()
