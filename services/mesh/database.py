@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import QueuePool
@@ -121,6 +121,16 @@ def _trace_statements(engine: Engine, database: str) -> None:
             trace.end(span, sqlstate(said.original_exception) or type(said.original_exception).__name__)
 
 
+def _pass_over_closed(engine: Engine) -> None:
+    """Has a connection that is known to be closed replaced, not used: who comes first after the server was
+    started anew is not told of it."""
+
+    @event.listens_for(engine, "checkout")
+    def check(connection: Any, _record: object, _proxy: object) -> None:
+        if connection.driver_connection.is_closed():
+            raise DisconnectionError
+
+
 class Database:
     """Connections of one role to one database.
 
@@ -143,6 +153,7 @@ class Database:
             },
         )
         _trace_statements(self._engine.sync_engine, name)
+        _pass_over_closed(self._engine.sync_engine)
         # The same connections; what only reads needs no BEGIN and no COMMIT.
         self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 

@@ -65,6 +65,8 @@ def test_the_service_config_says_what_the_contract_says() -> None:
         "ReplayDead",
         "ListRevocations",
         "SetRole",
+        "SetKycTier",
+        "SetStatus",
         "RotateKeys",
         "GetContact",
         "ListAccounts",

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 
@@ -15,6 +16,7 @@ from services.mesh.errors import OutcomeUnknown, Unavailable
 from tests.support import faults
 from tests.support.databases import Clone
 from tests.support.proxy import Proxy, proxy_before
+from tests.support.waiting import until
 
 TIMEOUT = 0.5
 
@@ -88,3 +90,20 @@ async def test_a_connection_that_closes_before_the_commit_leaves_it_unknown(far:
     ):
         await far.ask("ask")
     assert await far.ask("ask") == 1
+
+
+async def test_a_connection_that_the_server_has_closed_is_replaced_unseen(
+    identity_database: Clone, far: Far
+) -> None:
+    assert await far.ask() == 1
+    operator = await asyncpg.connect(identity_database.admin_url)
+    try:
+        ours = "FROM pg_stat_activity WHERE datname = $1 AND application_name = 'tests'"
+        await operator.execute(f"SELECT pg_terminate_backend(pid) {ours}", identity_database.name)
+        count = f"SELECT count(*) {ours}"
+        await until(lambda: operator.fetchval(count, identity_database.name), 0, within=20)
+    finally:
+        await operator.close()
+    assert await far.ask() == 1
+    async with far.database.reading() as connection:
+        assert (await connection.execute(text("SELECT 2"))).scalar_one() == 2

@@ -92,7 +92,9 @@ class Replica(ProbeServicer):
         await self._serve(call)
         return probe.EchoResponse(text=request.text)
 
-    ReplayDead = ListRevocations = SetRole = GetContact = ListAccounts = ListDeliveries
+    ReplayDead = ListRevocations = SetRole = SetKycTier = SetStatus = GetContact = ListAccounts = (
+        ListDeliveries
+    )
 
 
 def playing(name: str, contract: str, servicer: object, pki: Pki, **settings: Any) -> App:
