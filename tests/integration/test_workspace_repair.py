@@ -78,28 +78,6 @@ async def test_while_messaging_is_away_a_channel_is_refused_and_nothing_of_it_is
     await all_told(tables)
 
 
-async def test_whoever_tries_again_without_a_request_id_gets_one_channel_too(
-    workspace_database: Clone,
-    messaging_played: tuple[MessagingPlayed, str],
-    messaging: MessagingPlayed,
-    pki: Pki,
-) -> None:
-    peers = {"identity": ["127.0.0.1:1"], "messaging": [messaging_played[1]]}
-    mesh = MeshSettings(rate_limit_scale=10_000, peers=peers)
-    # Nobody but the one who asks finishes anything here.
-    settings = QUICK | {"sweep_seconds": 3600.0}
-    app = await workspace_app(workspace_database, pki, mesh, Minter(), **settings)
-    async with serving(app, mesh) as address, people_of(app, address, pki) as people:
-        made, owner, (member,) = await people.in_workspace(1)
-        messaging.away = True
-        assert await reason(owner.channel(made.id, name="one", description="first")) == "UNAVAILABLE"
-        messaging.away = False
-        assert await reason(member.channel(made.id, name="one")) == "CHANNEL_NAME_TAKEN"
-        channel = await owner.channel(made.id, name="one", description="second")
-        assert (await got(owner, channel)).description == "second"
-        assert await owner.channels(made.id) == ["one"]
-
-
 async def test_a_messaging_that_does_not_answer_is_waited_for_no_longer_than_said(
     people: People, messaging: MessagingPlayed, tables: asyncpg.Connection
 ) -> None:
