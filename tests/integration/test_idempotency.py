@@ -45,7 +45,6 @@ from tests.support.mailbox import Mailbox
 from tests.support.mesh import Minter, channel_as, serving
 from tests.support.mutation import Mutation, World
 from tests.support.mutations import (
-    BEGINS,
     MUTATIONS,
     NO_OTHER,
     ONE_ROUND_TRIP,
@@ -70,8 +69,8 @@ class Behind:
 
 
 def through(proxy: Proxy, clone: Clone) -> Clone:
-    """The database behind the proxy; statements are said in full each time, so that it can hear them."""
-    return replace(clone, runtime_url=proxy.url(clone.runtime_url) + "?prepared_statement_cache_size=0")
+    """The database behind the proxy."""
+    return replace(clone, runtime_url=proxy.url(clone.runtime_url))
 
 
 @asynccontextmanager
@@ -133,8 +132,7 @@ async def behind(
         }
         presence = await presence_app(through(proxy, presence_database), pki, mesh, minter, **urls)
         present = await enter(serving(presence, mesh))
-        plain = replace(payment_database, runtime_url=proxy.url(payment_database.runtime_url))
-        payment = await payment_app(plain, pki, mesh, minter)
+        payment = await payment_app(through(proxy, payment_database), pki, mesh, minter)
         paying = await enter(serving(payment, mesh))
         workspace = await workspace_app(through(proxy, workspace_database), pki, mesh, minter, **QUICK)
         workspaces = await enter(people_of(workspace, await enter(serving(workspace, mesh)), pki))
@@ -234,11 +232,8 @@ async def test_a_connection_cut_at_the_commit_leaves_one_effect_after_a_retry(
     mutation: Mutation, behind: Behind, request: pytest.FixtureRequest, *, answered: bool
 ) -> None:
     before, request_id = await mutation.count(), new_id()
-    begins = BEGINS.get(request.node.callspec.params["mutation"], b"INSERT INTO idempotency")
-    if any(one in request.node.name for one in ("Messaging", "Payment")):
-        # Its statements are prepared: only values are said each time.
-        begins = uuid.UUID(request_id).bytes
-    behind.proxy.cut_when = cut = Cut((begins, b"COMMIT"), answered)
+    # Statements are prepared: only values are said each time.
+    behind.proxy.cut_when = cut = Cut((uuid.UUID(request_id).bytes, b"COMMIT"), answered)
     assert await reason(mutation.send(request_id)) == "OUTCOME_UNKNOWN"
     assert cut.done == 1
     first = await answers(mutation, request_id, 5, ended=is_logout(request))

@@ -408,8 +408,3 @@ NO_OTHER = (
     "IdentityInternalService/RotateKeys",
     "PaymentService/PayBills",
 )
-# By what its transaction begins, if that is not the claim of a `request_id`.
-BEGINS = {
-    "IdentityService/RefreshToken": b"UPDATE sessions",
-    "NotificationInternalService/Deliver": b"INSERT INTO deliveries",
-}
