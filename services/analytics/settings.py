@@ -19,7 +19,7 @@ class AnalyticsSettings(DatabaseSettings):
     fact_days: int = Field(default=30, ge=1)
     forget_seconds: float = Field(default=3600.0, gt=0)
     # How often to look whether the operator wants all of it rebuilt.
-    rebuild_poll_seconds: float = Field(default=1.0, gt=0, le=60)
+    rebuild_poll_seconds: float = Field(default=3.0, gt=0, le=60)
     # People that payment is asked for at once.
     rebuild_page: int = Field(default=1000, ge=1, le=1000)
     # What was rebuilt is put in place by one statement, which may take this long.

@@ -31,7 +31,7 @@ from services.mesh.clock import Clock, system_clock
 from services.mesh.database import Database
 from services.mesh.foundation import Foundation
 from services.mesh.idempotency import Idempotency
-from services.mesh.revocation import Fetch, Revocation
+from services.mesh.revocation import Revocation
 from services.mesh.settings import MeshSettings
 from services.mesh.vault import Vault
 
@@ -57,7 +57,7 @@ async def build(
     announcer = Announcer(
         base.database, PaymentTeller(to_payment), base.log, interval=settings.standing_seconds
     )
-    revocations = _revocations(base.database)
+    ended = _revocations(base.database)
     people = People(base.vault)
     events = Events(base.outbox())
     accounts = Accounts(people, events, clock)
@@ -82,6 +82,7 @@ async def build(
         idempotency,
         sender or NotificationSender(to_notification),
         _code_limits(settings),
+        announcer.wake,
     )
     housekeeping = Housekeeping(base.database, keys, base.log, interval=settings.housekeeping_seconds)
     return App(
@@ -95,13 +96,14 @@ async def build(
                 service,
                 Contacts(base.database, people),
                 keys,
-                revocations,
+                ended.watch,
                 Standings(base.database, sessions, idempotency, announcer),
                 idempotency,
             ),
         },
         keys=keys,
-        revocations=revocations,
+        revocations=ended.watch,
+        drain=ended.close,
         background=(housekeeping.run, announcer.run, *base.background),
         closers=(to_notification.close, to_payment.close, passwords.close, base.close),
         observed=(*base.observed, to_notification.observe, to_payment.observe),
@@ -167,9 +169,9 @@ def _code_limits(settings: IdentitySettings) -> CodeLimits:
     )
 
 
-def _revocations(database: Database) -> Fetch:
+def _revocations(database: Database) -> RecentRevocations:
     async def after(number: int) -> Sequence[Revocation]:
         async with database.reading() as connection:
             return await repository_sessions.revocations_after(connection, number)
 
-    return RecentRevocations(after, repository_sessions.REVOCATIONS_PAGE, time.monotonic).after
+    return RecentRevocations(after, repository_sessions.REVOCATIONS_PAGE, time.monotonic)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -98,7 +99,10 @@ class Codes:
         idempotency: Idempotency,
         sender: Sender,
         limits: CodeLimits,
+        proven: Callable[[], None],
     ) -> None:
+        # Called when somebody has proven who they are, which may have raised their tier.
+        self._proven = proven
         self._database = database
         self._key_id = vault.key_id
         self._sealing = vault.derive("challenges")
@@ -166,6 +170,7 @@ class Codes:
         # Raised only now: the try must be committed.
         if isinstance(outcome, SampanError):
             raise outcome
+        self._proven()
         return outcome
 
     async def _new_hash(self, challenge_id: UUID, new_password: str) -> str | None:

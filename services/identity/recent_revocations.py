@@ -1,17 +1,22 @@
-"""Answers many who ask for the same: which sessions have ended since."""
+"""Answers many who want to know the same: which sessions have ended since."""
 
 from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-from services.mesh.revocation import Fetch, Revocation
+from services.mesh.revocation import HEARTBEAT, Page, Revocation
 
-# How old an answer may be, in seconds: every process asks twice a second.
+# How often the log is looked at for those who watch, all of them at the same moment; and how old an answer
+# may be. In seconds.
+_LOOK = 0.5
 _FRESH = 0.2
 # So many are remembered, twice as many at most for a while.
 _KEPT = 10_000
+
+# Revocations after a number, in order, at most a page. Raises Unavailable when they cannot be had.
+Fetch = Callable[[int], Awaitable[Sequence[Revocation]]]
 
 
 class RecentRevocations:
@@ -29,6 +34,24 @@ class RecentRevocations:
         # All of the log after this number is known, up to the time of the last question.
         self._floor: int | None = None
         self._recent: list[Revocation] = []
+        self._closed = False
+
+    async def watch(self, after: int) -> AsyncGenerator[Page]:
+        """The log after a number, and what is added to it, until `close`. Raises Unavailable."""
+        told_at = float("-inf")
+        while not self._closed:
+            found = await self.after(after)
+            complete = len(found) < self._page
+            now = self._clock()
+            if found or now - told_at >= HEARTBEAT:
+                after, told_at = (found[-1].number if found else after), now
+                yield Page(found, complete)
+            if complete:
+                await asyncio.sleep(_LOOK - now % _LOOK)
+
+    def close(self) -> None:
+        """Ends all watching."""
+        self._closed = True
 
     async def after(self, number: int) -> Sequence[Revocation]:
         """The log after a number, in order, at most a page. Raises Unavailable."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from uuid import UUID
 
 from sampan.identity.v1 import identity_internal_service_pb2 as pb
@@ -12,7 +14,7 @@ from services.identity.service import IdentityService
 from services.identity.standings import Standings
 from services.mesh.call import Call
 from services.mesh.idempotency import Idempotency
-from services.mesh.revocation import Fetch
+from services.mesh.revocation import Watch
 
 _CHANNELS = {IdentifierKind.PHONE: "sms", IdentifierKind.EMAIL: "email"}
 
@@ -25,7 +27,7 @@ class IdentityInternalServicer:
         service: IdentityService,
         contacts: Contacts,
         keys: KeyRing,
-        revocations: Fetch,
+        revocations: Watch,
         standings: Standings,
         idempotency: Idempotency,
     ) -> None:
@@ -36,14 +38,16 @@ class IdentityInternalServicer:
         self._revocations = revocations
         self._key = idempotency.key
 
-    async def ListRevocations(
-        self, request: pb.ListRevocationsRequest, _: Call
-    ) -> pb.ListRevocationsResponse:
-        answer = pb.ListRevocationsResponse()
-        for one in await self._revocations(request.after):
-            shown = answer.revocations.add(number=one.number, session_id=one.session_id)
-            shown.until.FromNanoseconds(int(one.until * 1e9))
-        return answer
+    async def WatchRevocations(
+        self, request: pb.WatchRevocationsRequest, _: Call
+    ) -> AsyncGenerator[pb.WatchRevocationsResponse]:
+        async with aclosing(self._revocations(request.after)) as pages:
+            async for page in pages:
+                answer = pb.WatchRevocationsResponse(complete=page.complete)
+                for one in page.revocations:
+                    shown = answer.revocations.add(number=one.number, session_id=one.session_id)
+                    shown.until.FromNanoseconds(int(one.until * 1e9))
+                yield answer
 
     async def SetRole(self, request: pb.SetRoleRequest, call: Call) -> pb.SetRoleResponse:
         user_id, roles = await self._service.set_role(

@@ -34,6 +34,6 @@ class IdentitySettings(DatabaseSettings):
     # A new signing key is published this long before it signs: longer than anybody keeps the old JWKS.
     key_notice_seconds: int = Field(default=120, ge=0, le=86_400)
     # How often to look for people of whom payment does not know yet how they stand.
-    standing_seconds: float = Field(default=1.0, gt=0, le=60)
+    standing_seconds: float = Field(default=5.0, gt=0, le=60)
     # How often expired codes and revocations are cleared away, and signing keys read anew.
     housekeeping_seconds: float = Field(default=10.0, gt=0)

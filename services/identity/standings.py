@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 from uuid import UUID
@@ -20,6 +21,8 @@ from services.mesh.idempotency import Idempotency, Key
 # People of whom payment is told in one go.
 _ROUND = 100
 _AT_ONCE = 8
+# While payment cannot be told, somebody may be waiting for it.
+_AWAY_SECONDS = 1.0
 
 Change = Callable[[AsyncConnection, UUID], Awaitable[None]]
 
@@ -33,7 +36,9 @@ class Teller(Protocol):
 
 
 class Announcer:
-    """Tells of what has changed until it is known: at once, or as background work every `interval` seconds.
+    """Tells of what has changed until it is known: at once, or as background work.
+
+    That looks every `interval` seconds for what others have left.
 
     What is not known yet stands in the account's row, so that no crash forgets it.
     """
@@ -46,6 +51,11 @@ class Announcer:
         self._log = log
         self._interval = interval
         self._room = asyncio.Semaphore(_AT_ONCE)
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Says that there may be somebody to tell of."""
+        self._woken.set()
 
     async def now(self, account_id: UUID) -> None:
         """Tells of one person at once; what fails is told later."""
@@ -58,10 +68,16 @@ class Announcer:
         """Until cancelled. Nothing that is away ends it."""
         away = False
         while True:
+            self._woken.clear()
             was_away, away = away, not await self.all()
             if away and not was_away:
                 self._log.warning("standings.postponed")
-            await asyncio.sleep(self._interval)
+            await self._rest(min(_AWAY_SECONDS, self._interval) if away else self._interval)
+
+    async def _rest(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
 
     async def all(self) -> bool:
         """Tells of all that is not known; False when somebody could not be told."""

@@ -11,7 +11,7 @@ import grpc
 from services.mesh.auth import Keys
 from services.mesh.chain import Chain
 from services.mesh.metrics import Observe
-from services.mesh.revocation import Fetch, Revocations, nothing_revoked
+from services.mesh.revocation import Revocations, Watch, nothing_revoked
 from services.mesh.settings import ServiceSettings
 
 
@@ -20,7 +20,8 @@ class App:
     """A service, built and ready to be served.
 
     `servicers` maps full names of protobuf services to what implements them; `keys` says where it finds the
-    public keys of access tokens and `revocations` which sessions have ended; `foreign` holds handlers of
+    public keys of access tokens and `revocations` which sessions have ended; a `wary` one serves nobody who
+    is signed in when that has not been known for long; `foreign` holds handlers of
     contracts that are not ours, which run without the chain; `background` runs as long as the server does;
     `closers` run in order when it has stopped; `observed` are asked for figures at every scrape. `attach` is
     given the chain and the revocations, before the server starts; `drain` is called when it stops and
@@ -31,7 +32,8 @@ class App:
     settings: ServiceSettings
     servicers: Mapping[str, object]
     keys: Keys
-    revocations: Fetch = nothing_revoked
+    revocations: Watch = nothing_revoked
+    wary: bool = False
     attach: Callable[[Chain, Revocations], None] = lambda _chain, _revocations: None
     drain: Callable[[], None] = lambda: None
     foreign: Sequence[grpc.GenericRpcHandler[Any, Any]] = ()

@@ -63,8 +63,14 @@ class Chain:
         slow_seconds: float = 0.5,
         sample: int = 100,
         tracer: Tracer | None = None,
+        doubt: Callable[[], None] = lambda: None,
+        wary: bool = False,
     ) -> None:
         self._verifier = verifier
+        # Raises when it has not been known for long who is still signed in: no admin is served then, and
+        # where one is wary nobody.
+        self._doubt = doubt
+        self._wary = wary
         self._limiter = limiter
         self._log = log
         self._max_request_bytes = max_request_bytes
@@ -143,8 +149,13 @@ class Chain:
         call.user = await self._verifier.verify(call.text("authorization"))
 
     def _role(self, call: Call, _: Context) -> None:
-        if call.method.access is Access.ADMIN and "admin" not in call.require_user().roles:
-            raise PermissionDenied("this needs the role admin")
+        access = call.method.access
+        if access is Access.ADMIN:
+            if "admin" not in call.require_user().roles:
+                raise PermissionDenied("this needs the role admin")
+            self._doubt()
+        elif self._wary and access is Access.USER:
+            self._doubt()
 
     def _limits(self, call: Call, _: Context) -> Awaitable[None] | None:
         return self.count(call.method, call)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from contextvars import Context
+from typing import cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -14,7 +16,7 @@ from sampan.identity.v1.identity_internal_service_pb2_grpc import IdentityIntern
 from sampan.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
 from services.mesh.channels import Peer
 from services.mesh.clock import Clock
-from services.mesh.revocation import Revocation
+from services.mesh.revocation import Page, Revocation
 
 # An unknown key id asks again, but not more often than this, in seconds.
 _RELOAD_SECONDS = 1.0
@@ -62,14 +64,22 @@ class IdentityClient:
             # Whoever waited has it; when all have gone away it is of no interest.
             task.exception()
 
-    async def revocations(self, after: int) -> Sequence[Revocation]:
-        """What ended after a number. Raises Unavailable or DeadlineExceeded."""
-        request = identity_internal_service_pb2.ListRevocationsRequest(after=after)
-        answer = await self._internal.ListRevocations(request, timeout=_TIMEOUT)
-        return [
-            Revocation(one.number, one.session_id, one.until.ToNanoseconds() / 1e9)
-            for one in answer.revocations
-        ]
+    async def revocations(self, after: int) -> AsyncGenerator[Page]:
+        """What ended after a number, and what ends. Raises Unavailable."""
+        request = identity_internal_service_pb2.WatchRevocationsRequest(after=after)
+        answers = cast(
+            AsyncGenerator[identity_internal_service_pb2.WatchRevocationsResponse],
+            self._internal.WatchRevocations(request),
+        )
+        async with aclosing(answers):
+            async for answer in answers:
+                yield Page(
+                    [
+                        Revocation(one.number, one.session_id, one.until.ToNanoseconds() / 1e9)
+                        for one in answer.revocations
+                    ],
+                    answer.complete,
+                )
 
 
 def _public_key(x: str) -> Ed25519PublicKey:

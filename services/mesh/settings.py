@@ -30,6 +30,8 @@ class MeshSettings(BaseSettings):
     token_audience: str = "sampan"  # noqa: S105 - a name, not a secret
     # Clocks of different machines may differ by this many seconds.
     token_leeway: float = Field(default=5.0, ge=0, le=60)
+    # So long payment and admins are served without hearing which sessions have ended.
+    revocations_silent_seconds: float = Field(default=30.0, ge=5)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     # Calls slower than this many seconds are logged, and one in `log_sample` of the others.
     log_slow_seconds: float = Field(default=0.5, gt=0)

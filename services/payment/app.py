@@ -66,6 +66,7 @@ async def build(
         },
         keys=identity,
         revocations=identity.revocations,
+        wary=True,
         background=(*base.background, sweeper.run, top_ups.run),
         observed=(*base.observed, to_identity.observe),
         closers=(to_identity.close, base.close),

@@ -26,7 +26,7 @@ from services.mesh.exposition import Listener, Process, Service
 from services.mesh.metrics import Gauge, LoopLag
 from services.mesh.ratelimit import RateLimiter
 from services.mesh.ratelimit_shared import SharedRateLimiter
-from services.mesh.revocation import Revocations, nothing_revoked
+from services.mesh.revocation import Doubt, Revocations, nothing_revoked
 from services.mesh.server import Server
 from services.mesh.settings import MeshSettings
 from services.mesh.tls import Certificate, server_credentials
@@ -155,6 +155,8 @@ class Running:
             slow_seconds=mesh.log_slow_seconds,
             sample=mesh.log_sample,
             tracer=tracer,
+            doubt=Doubt(self.revocations, mesh.revocations_silent_seconds).check,
+            wary=app.wary,
         )
         self.server = Server(
             name=app.name,

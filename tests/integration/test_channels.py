@@ -63,7 +63,7 @@ def test_the_service_config_says_what_the_contract_says() -> None:
         "Deliver",
         "ListDeliveries",
         "ReplayDead",
-        "ListRevocations",
+        "WatchRevocations",
         "SetRole",
         "SetKycTier",
         "SetStatus",

@@ -92,9 +92,13 @@ class Replica(ProbeServicer):
         await self._serve(call)
         return probe.EchoResponse(text=request.text)
 
-    ReplayDead = ListRevocations = SetRole = SetKycTier = SetStatus = GetContact = ListAccounts = (
-        ListDeliveries
-    )
+    async def WatchRevocations(
+        self, _: Any, call: Call
+    ) -> AsyncIterator[identity_pb.WatchRevocationsResponse]:
+        await self._serve(call)
+        yield identity_pb.WatchRevocationsResponse(complete=True)
+
+    ReplayDead = SetRole = SetKycTier = SetStatus = GetContact = ListAccounts = ListDeliveries
 
 
 def playing(name: str, contract: str, servicer: object, pki: Pki, **settings: Any) -> App:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import pytest
+
+from services.identity import recent_revocations
 from services.identity.recent_revocations import _KEPT, RecentRevocations
-from services.mesh.revocation import Revocation
+from services.mesh.revocation import HEARTBEAT, Page, Revocation
 
 PAGE = 100
 
@@ -83,3 +86,31 @@ async def test_a_reading_that_failed_is_tried_again_by_the_next() -> None:
         log.recent._fetch = good
     log.grow()
     assert await log.everything(0) == [1]
+
+
+async def test_who_watches_is_told_of_the_past_at_once_and_then_of_what_is_new() -> None:
+    log = Log(PAGE + 1)
+    watching = log.recent.watch(0)
+    first, second = await anext(watching), await anext(watching)
+    assert [one.number for one in (*first.revocations, *second.revocations)] == list(range(1, PAGE + 2))
+    assert (first.complete, second.complete) == (False, True)
+    log.grow()
+    log.now += 1
+    third = await anext(watching)
+    assert [one.number for one in third.revocations] == [PAGE + 2]
+    log.recent.close()
+    with pytest.raises(StopAsyncIteration):
+        await anext(watching)
+
+
+async def test_who_watches_is_told_now_and_then_that_there_is_nothing_new(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recent_revocations, "_LOOK", 0.01)
+    log = Log(0)
+    watching = log.recent.watch(0)
+    assert await anext(watching) == Page([], complete=True)
+    waiting = asyncio.create_task(anext(watching))
+    log.now += HEARTBEAT
+    assert await waiting == Page([], complete=True)
+    log.recent.close()

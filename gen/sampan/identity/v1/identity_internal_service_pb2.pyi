@@ -20,7 +20,7 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
-class ListRevocationsRequest(_message.Message):
+class WatchRevocationsRequest(_message.Message):
     """From where to read."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -39,15 +39,18 @@ class ListRevocationsRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListRevocationsRequest: _TypeAlias = ListRevocationsRequest  # noqa: Y015
+Global___WatchRevocationsRequest: _TypeAlias = WatchRevocationsRequest  # noqa: Y015
 
 @_typing.final
-class ListRevocationsResponse(_message.Message):
+class WatchRevocationsResponse(_message.Message):
     """What is new, at most 1000."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVOCATIONS_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
+    complete: _builtins.bool
+    """Whether these are all that there are by now."""
     @_builtins.property
     def revocations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Revocation]:
         """By number, without gaps after those that are too old to matter."""
@@ -56,14 +59,15 @@ class ListRevocationsResponse(_message.Message):
         self,
         *,
         revocations: _abc.Iterable[Global___Revocation] | None = ...,
+        complete: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revocations", b"revocations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "revocations", b"revocations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListRevocationsResponse: _TypeAlias = ListRevocationsResponse  # noqa: Y015
+Global___WatchRevocationsResponse: _TypeAlias = WatchRevocationsResponse  # noqa: Y015
 
 @_typing.final
 class Revocation(_message.Message):

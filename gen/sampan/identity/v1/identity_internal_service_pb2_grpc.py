@@ -35,10 +35,10 @@ class IdentityInternalServiceStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.ListRevocations = channel.unary_unary(
-                '/sampan.identity.v1.IdentityInternalService/ListRevocations',
-                request_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.ListRevocationsRequest.SerializeToString,
-                response_deserializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.ListRevocationsResponse.FromString,
+        self.WatchRevocations = channel.unary_stream(
+                '/sampan.identity.v1.IdentityInternalService/WatchRevocations',
+                request_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.WatchRevocationsRequest.SerializeToString,
+                response_deserializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.WatchRevocationsResponse.FromString,
                 _registered_method=True)
         self.SetRole = channel.unary_unary(
                 '/sampan.identity.v1.IdentityInternalService/SetRole',
@@ -76,9 +76,10 @@ class IdentityInternalServiceServicer:
     """What other services and the operator ask of identity. The edge does not route it.
     """
 
-    def ListRevocations(self, request, context):
-        """Sessions that ended before their access tokens did, in the order in which they ended.
-        A service reads all of it before it serves, and what is new every half second.
+    def WatchRevocations(self, request, context):
+        """Sessions that ended before their access tokens did, in the order in which they ended: those of the past at once,
+        others within half a second of their end. An answer without any comes every two seconds and says that nothing is
+        missing. A service reads all of it before it serves, and listens as long as it does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,10 +141,10 @@ class IdentityInternalServiceServicer:
 
 def add_IdentityInternalServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'ListRevocations': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListRevocations,
-                    request_deserializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.ListRevocationsRequest.FromString,
-                    response_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.ListRevocationsResponse.SerializeToString,
+            'WatchRevocations': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchRevocations,
+                    request_deserializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.WatchRevocationsRequest.FromString,
+                    response_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.WatchRevocationsResponse.SerializeToString,
             ),
             'SetRole': grpc.unary_unary_rpc_method_handler(
                     servicer.SetRole,
@@ -188,7 +189,7 @@ class IdentityInternalService:
     """
 
     @staticmethod
-    def ListRevocations(request,
+    def WatchRevocations(request,
             target,
             options=(),
             channel_credentials=None,
@@ -198,12 +199,12 @@ class IdentityInternalService:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
-            '/sampan.identity.v1.IdentityInternalService/ListRevocations',
-            sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.ListRevocationsRequest.SerializeToString,
-            sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.ListRevocationsResponse.FromString,
+            '/sampan.identity.v1.IdentityInternalService/WatchRevocations',
+            sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.WatchRevocationsRequest.SerializeToString,
+            sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.WatchRevocationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

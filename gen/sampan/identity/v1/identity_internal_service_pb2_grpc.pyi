@@ -33,9 +33,10 @@ class IdentityInternalServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> IdentityInternalServiceAsyncStub: ...
-    ListRevocations: _grpc.UnaryUnaryMultiCallable[_identity_internal_service_pb2.ListRevocationsRequest, _identity_internal_service_pb2.ListRevocationsResponse]
-    """Sessions that ended before their access tokens did, in the order in which they ended.
-    A service reads all of it before it serves, and what is new every half second.
+    WatchRevocations: _grpc.UnaryStreamMultiCallable[_identity_internal_service_pb2.WatchRevocationsRequest, _identity_internal_service_pb2.WatchRevocationsResponse]
+    """Sessions that ended before their access tokens did, in the order in which they ended: those of the past at once,
+    others within half a second of their end. An answer without any comes every two seconds and says that nothing is
+    missing. A service reads all of it before it serves, and listens as long as it does.
     """
     SetRole: _grpc.UnaryUnaryMultiCallable[_identity_internal_service_pb2.SetRoleRequest, _identity_internal_service_pb2.SetRoleResponse]
     """Gives a person a role, or takes it. Their sessions end, so that no token says otherwise.
@@ -71,9 +72,10 @@ class IdentityInternalServiceAsyncStub(IdentityInternalServiceStub):
     """What other services and the operator ask of identity. The edge does not route it."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    ListRevocations: _aio.UnaryUnaryMultiCallable[_identity_internal_service_pb2.ListRevocationsRequest, _identity_internal_service_pb2.ListRevocationsResponse]  # type: ignore[assignment]
-    """Sessions that ended before their access tokens did, in the order in which they ended.
-    A service reads all of it before it serves, and what is new every half second.
+    WatchRevocations: _aio.UnaryStreamMultiCallable[_identity_internal_service_pb2.WatchRevocationsRequest, _identity_internal_service_pb2.WatchRevocationsResponse]  # type: ignore[assignment]
+    """Sessions that ended before their access tokens did, in the order in which they ended: those of the past at once,
+    others within half a second of their end. An answer without any comes every two seconds and says that nothing is
+    missing. A service reads all of it before it serves, and listens as long as it does.
     """
     SetRole: _aio.UnaryUnaryMultiCallable[_identity_internal_service_pb2.SetRoleRequest, _identity_internal_service_pb2.SetRoleResponse]  # type: ignore[assignment]
     """Gives a person a role, or takes it. Their sessions end, so that no token says otherwise.
@@ -108,13 +110,14 @@ class IdentityInternalServiceServicer(metaclass=_abc_1.ABCMeta):
     """What other services and the operator ask of identity. The edge does not route it."""
 
     @_abc_1.abstractmethod
-    def ListRevocations(
+    def WatchRevocations(
         self,
-        request: _identity_internal_service_pb2.ListRevocationsRequest,
+        request: _identity_internal_service_pb2.WatchRevocationsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_identity_internal_service_pb2.ListRevocationsResponse, _abc.Awaitable[_identity_internal_service_pb2.ListRevocationsResponse]]:
-        """Sessions that ended before their access tokens did, in the order in which they ended.
-        A service reads all of it before it serves, and what is new every half second.
+    ) -> _typing.Union[_abc.Iterator[_identity_internal_service_pb2.WatchRevocationsResponse], _abc.AsyncIterator[_identity_internal_service_pb2.WatchRevocationsResponse]]:
+        """Sessions that ended before their access tokens did, in the order in which they ended: those of the past at once,
+        others within half a second of their end. An answer without any comes every two seconds and says that nothing is
+        missing. A service reads all of it before it serves, and listens as long as it does.
         """
 
     @_abc_1.abstractmethod
