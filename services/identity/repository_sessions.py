@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy import Row, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -160,14 +160,18 @@ async def _revoke(connection: AsyncConnection, ended: list[UUID], until: datetim
     return ended
 
 
+# Made once: making it takes longer than asking it, and it is asked for ever.
+_REVOCATIONS = (
+    select(revocations)
+    .where(revocations.c.number > bindparam("after"))
+    .order_by(revocations.c.number)
+    .limit(REVOCATIONS_PAGE)
+)
+
+
 async def revocations_after(connection: AsyncConnection, number: int) -> list[Revocation]:
     """The log after a number, in order, at most a page."""
-    rows = await connection.execute(
-        select(revocations)
-        .where(revocations.c.number > number)
-        .order_by(revocations.c.number)
-        .limit(REVOCATIONS_PAGE)
-    )
+    rows = await connection.execute(_REVOCATIONS, {"after": number})
     return [Revocation(row.number, str(row.session_id), row.until.timestamp()) for row in rows]
 
 

@@ -36,4 +36,4 @@ class IdentitySettings(DatabaseSettings):
     # How often to look for people of whom payment does not know yet how they stand.
     standing_seconds: float = Field(default=5.0, gt=0, le=60)
     # How often expired codes and revocations are cleared away, and signing keys read anew.
-    housekeeping_seconds: float = Field(default=10.0, gt=0)
+    housekeeping_seconds: float = Field(default=30.0, gt=0)

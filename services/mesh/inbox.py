@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -210,6 +212,13 @@ async def ask_replay(connection: AsyncConnection, event_id: UUID | None) -> int:
 
 async def to_replay(connection: AsyncConnection, subjects: Sequence[str], limit: int) -> list[Received]:
     """Takes events of some subjects to try them again; what another process is just taking is passed over."""
+    rows = await connection.execute(_replaying(tuple(subjects), limit))
+    return [_event(row) for row in rows]
+
+
+@cache
+def _replaying(subjects: tuple[str, ...], limit: int) -> sa.Executable:
+    """Made once: making it takes longer than asking it, and it is asked for ever."""
     chosen = (
         sa.select(_troubled.c.event_id)
         .where(_troubled.c.replay_at.is_not(None), _troubled.c.subject.in_(subjects))
@@ -217,13 +226,12 @@ async def to_replay(connection: AsyncConnection, subjects: Sequence[str], limit:
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    rows = await connection.execute(
+    return (
         sa.update(_troubled)
         .where(_troubled.c.event_id.in_(chosen))
         .values(replay_at=None)
         .returning(_troubled)
     )
-    return [_event(row) for row in rows]
 
 
 def _event(row: sa.Row[tuple[object, ...]]) -> Received:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, Table, and_, delete, func, insert, select, true, update
+from sqlalchemy import ColumnElement, Row, Select, Table, and_, delete, func, insert, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.workspace.domain import ChannelState, MemberState
@@ -131,12 +132,17 @@ async def due(connection: AsyncConnection, limit: int) -> Sequence[Errand]:
     found: list[Errand] = []
     for table in (removals, channels, channel_members):
         key = [column.name for column in table.primary_key]
-        waiting = (
-            select(*(table.c[name] for name in key))
-            .where(_untold(table), table.c.lease_until <= func.clock_timestamp())
-            .order_by(table.c.lease_until)
-            .limit(limit)
-        )
-        for row in await connection.execute(waiting):
+        for row in await connection.execute(_waiting(table, limit)):
             found.append(Errand(table, tuple(zip(key, row, strict=True))))
     return found
+
+
+@cache
+def _waiting(table: Table, limit: int) -> Select[Any]:
+    """Made once: making it takes longer than asking it, and it is asked for ever."""
+    return (
+        select(*table.primary_key.columns)
+        .where(_untold(table), table.c.lease_until <= func.clock_timestamp())
+        .order_by(table.c.lease_until)
+        .limit(limit)
+    )

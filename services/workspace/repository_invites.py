@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Delete, Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.workspace.models import invites
@@ -106,10 +107,16 @@ async def delete_invites(connection: AsyncConnection, workspace_id: UUID) -> Non
 
 async def purge_invites(connection: AsyncConnection, older: timedelta, limit: int) -> int:
     """Deletes some that expired longer ago; returns how many."""
+    return (await connection.execute(_purging(older, limit))).rowcount
+
+
+@cache
+def _purging(older: timedelta, limit: int) -> Delete:
+    """Made once: making it takes longer than asking it, and it is asked for ever."""
     old = (
         select(invites.c.id)
         .where(invites.c.expires_at < func.now() - older)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    return (await connection.execute(delete(invites).where(invites.c.id.in_(old)))).rowcount
+    return delete(invites).where(invites.c.id.in_(old))

@@ -16,9 +16,12 @@ from services.messaging.live.hub import Hub
 from services.messaging.live.wire import Kind, News
 from services.messaging.publishing import LiveEvent
 
-# An echo of one's own every so many seconds; after so many without one the bus counts as away.
+# An echo of one's own every so many seconds; after so many without one the bus counts as away. While nobody
+# is connected here, it need not be known at once.
 _ECHO = 0.25
 AWAY_AFTER = 0.75
+_IDLE_ECHO = 1.0
+_IDLE_AWAY_AFTER = 3.0
 # Longest that one round of publishing may take.
 _TIMEOUT = 1.0
 # Seconds between two rounds, in which what happens gathers: a message costs much more than what is in it.
@@ -40,6 +43,7 @@ class Link:
         self._untold: dict[UUID, int] = {}
         self._something = asyncio.Event()
         self._echoed_at = float("-inf")
+        self._patience = AWAY_AFTER
         self._hub: Hub | None = None
 
     def connect(self, hub: Hub) -> None:
@@ -55,7 +59,7 @@ class Link:
     def is_away(self) -> bool:
         """Whether what is told may not arrive: here, or anywhere."""
         bus = self._bus
-        return bus is None or not bus.is_connected or time.monotonic() - self._echoed_at > AWAY_AFTER
+        return bus is None or not bus.is_connected or time.monotonic() - self._echoed_at > self._patience
 
     @property
     def epoch(self) -> int:
@@ -92,7 +96,9 @@ class Link:
                 with contextlib.suppress(*BUS_ERRORS):
                     async with asyncio.timeout(_TIMEOUT):
                         await bus.say(f"{wire.ALIVE}.{self.process.hex()}", self.process)
-            await asyncio.sleep(_ECHO)
+            needed = self._hub is not None and self._hub.people
+            self._patience = AWAY_AFTER if needed else _IDLE_AWAY_AFTER
+            await asyncio.sleep(_ECHO if needed else _IDLE_ECHO)
 
     async def _publish(self, bus: Bus) -> None:
         while True:
