@@ -31,6 +31,7 @@ def test_quick_edge_suite_writes_all_figures(tmp_path: Path) -> None:
     figures = {figure["name"]: figure for figure in json.loads((tmp_path / "figures.json").read_text())}
     assert {name: figures[name]["limit_name"] for name in figures if figures[name]["limit_name"]} == {
         "edge.unary": "echo",
+        "edge.unary_32": "echo_32",
         "edge.getme": "chain_echo",
         "edge.rest_getme": "envoy_echo",
     }

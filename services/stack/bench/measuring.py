@@ -59,7 +59,8 @@ LONG = replace(QUICK, long=True)
 class Case:
     """One thing to measure: the call, the processes that serve it, the name of its limit unless it is one.
 
-    `load` puts on another load than calls in a closed loop, for so many seconds.
+    `load` puts on another load than calls in a closed loop, for so many seconds. `connections` are shared by
+    all calls in flight; 0 for as many as the effort says.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Case:
     servers: tuple[str, ...]
     limit: str = ""
     load: Callable[[float], Round] | None = None
+    connections: int = 0
 
 
 def chosen(cases: list[Case], effort: Effort, made_of: Mapping[str, tuple[str, ...]]) -> list[Case]:
@@ -110,8 +112,9 @@ def _round(rig: Rig, case: Case, effort: Effort, seconds: float) -> tuple[Round,
     if case.load is not None:
         found = case.load(seconds)
     else:
+        connections = case.connections or effort.connections
         found, _ = rig.loader.run(
-            case.target, seconds=seconds, connections=effort.connections, in_flight=effort.in_flight
+            case.target, seconds=seconds, connections=connections, in_flight=effort.in_flight
         )
     after = rig.meter.cpu(groups)
     used = {name: after[name] - before[name] for name in groups}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from services.stack.bench.measuring import Case, Effort, Tell, chosen, interleaved
 from services.stack.bench.messaging import messaging
@@ -12,6 +13,9 @@ from services.stack.bench.rig import Rig
 from services.stack.bench.statistics import Figure, rate_figure
 from services.stack.bench.wire import grpc_message
 
+# Who calls a service has few connections to it, with many calls on each: a worker of Envoy has one, and so
+# has a service.
+PEERS = 4
 IDLE_CPU, MEMORY = "stack.idle_cpu", "stack.memory"
 
 
@@ -30,9 +34,11 @@ def edge(rig: Rig, effort: Effort, tell: Tell) -> list[Figure]:
     address = rig.edge(chain_echo)
     # Neighbours share what disturbs the machine, so a figure stands beside its limit.
     cases = [
-        Case("echo", echo, ("echo",)),
-        Case("edge.unary", chain_echo, ("probe",), limit="echo"),
-        Case("edge.getme", getme, ("people", "postgres"), limit="chain_echo"),
+        Case("echo", echo, ("echo",), connections=PEERS),
+        Case("edge.unary", chain_echo, ("probe",), limit="echo", connections=PEERS),
+        Case("echo_32", replace(echo, name="echo_32"), ("echo",)),
+        Case("edge.unary_32", replace(chain_echo, name="edge.unary_32"), ("probe",), limit="echo_32"),
+        Case("edge.getme", getme, ("people", "postgres"), limit="chain_echo", connections=PEERS),
         Case(
             "edge.rest_getme",
             rig.rest_target("edge.rest_getme", address, "/v1/me"),
