@@ -61,6 +61,7 @@ def test_quick_messaging_suite_writes_all_figures(tmp_path: Path) -> None:
     figures = {figure["name"]: figure for figure in json.loads((tmp_path / "figures.json").read_text())}
     assert {name: figures[name]["limit_name"] for name in figures if figures[name]["limit_name"]} == {
         "messaging.send_unary": "chain_echo",
+        "messaging.send_unary_32": "chain_echo_32",
         "messaging.send_connect": "chain_echo",
         "messaging.fanout_1": "stream_writes",
         "messaging.fanout_100": "stream_writes",
@@ -94,6 +95,7 @@ def test_quick_payment_suite_writes_all_figures(tmp_path: Path) -> None:
     figures = {figure["name"]: figure for figure in json.loads((tmp_path / "figures.json").read_text())}
     assert {name: figures[name]["limit_name"] for name in figures if figures[name]["limit_name"]} == {
         "payment.send_unary": "chain_echo",
+        "payment.send_unary_32": "chain_echo_32",
         "payment.send_unary_pgbench": "pgbench_tpcb",
         "payment.hot_wallet": "payment.send_unary",
         "payment.batch": "pgbench_tpcb",

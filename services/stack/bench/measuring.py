@@ -13,6 +13,10 @@ from services.stack.errors import StackError
 Tell = Callable[[str], None]
 
 
+# Calls in flight of figures that are measured with few, too; each has a connection.
+SPARSE = 32
+
+
 @dataclass(frozen=True, slots=True)
 class Effort:
     """How long to measure, and what. `settle` and `idle` in seconds; the loader keeps `in_flight` calls.
@@ -25,7 +29,7 @@ class Effort:
     settle: float
     idle: float
     connections: int = 32
-    in_flight: int = 32
+    in_flight: int = 256
     # Idle streams to open, and whether to take minutes for what is slow.
     idle_streams: tuple[int, ...] = (1_000,)
     idle_websockets: int = 1_000
@@ -60,7 +64,7 @@ class Case:
     """One thing to measure: the call, the processes that serve it, the name of its limit unless it is one.
 
     `load` puts on another load than calls in a closed loop, for so many seconds. `connections` are shared by
-    all calls in flight; 0 for as many as the effort says.
+    `in_flight` calls; 0 for as many as the effort says.
     """
 
     name: str
@@ -69,6 +73,23 @@ class Case:
     limit: str = ""
     load: Callable[[float], Round] | None = None
     connections: int = 0
+    in_flight: int = 0
+
+    def sparse(self) -> Case:
+        """The same with a call at a time on each of 32 connections, beside a limit that has as many."""
+        return replace(
+            self,
+            name=sparse(self.name),
+            target=replace(self.target, name=sparse(self.target.name)),
+            limit=sparse(self.limit),
+            connections=SPARSE,
+            in_flight=SPARSE,
+        )
+
+
+def sparse(name: str) -> str:
+    """The name of a figure with few calls in flight."""
+    return f"{name}_{SPARSE}" if name else ""
 
 
 def chosen(cases: list[Case], effort: Effort, made_of: Mapping[str, tuple[str, ...]]) -> list[Case]:
@@ -114,7 +135,10 @@ def _round(rig: Rig, case: Case, effort: Effort, seconds: float) -> tuple[Round,
     else:
         connections = case.connections or effort.connections
         found, _ = rig.loader.run(
-            case.target, seconds=seconds, connections=connections, in_flight=effort.in_flight
+            case.target,
+            seconds=seconds,
+            connections=connections,
+            in_flight=case.in_flight or effort.in_flight,
         )
     after = rig.meter.cpu(groups)
     used = {name: after[name] - before[name] for name in groups}

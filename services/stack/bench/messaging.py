@@ -63,7 +63,8 @@ def messaging(rig: Rig, effort: Effort, tell: Tell) -> list[Figure]:
     unary = Case("messaging.send_unary", unary_target(rig, cast), (CHAT, POSTGRES), limit="chain_echo")
     echo = Case("chain_echo", chain_echo, ("probe",))
     figures = million(rig, effort, tell, unary, echo) if effort.wants_long(AMONG_MILLION) else []
-    cases = [unary, echo, connect_case(rig, cast, effort), *fan_out_cases(rig, cast)]
+    few = [unary.sparse(), echo.sparse()]
+    cases = [unary, echo, *few, connect_case(rig, cast, effort), *fan_out_cases(rig, cast)]
     figures += rates(rig, chosen(cases, effort, {}), effort, tell)
     if effort.wants(DELIVERY):
         figures.append(at_once(rig, cast, effort, tell))

@@ -78,6 +78,8 @@ def payment(rig: Rig, effort: Effort, tell: Tell) -> list[Figure]:
             echo,
             Case("payment.hot_wallet", hot_target(rig, cast), (MONEY, POSTGRES), limit="payment.send_unary"),
             batch_case(rig, cast, chain_echo),
+            unary.sparse(),
+            echo.sparse(),
         ]
         cases = chosen(cases, effort, {BESIDE_PGBENCH: (unary.name, "pgbench_tpcb")})
         if not cases:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from services.stack.bench.measuring import Case, Effort, Tell, chosen, interleaved
 from services.stack.bench.messaging import messaging
@@ -33,11 +32,13 @@ def edge(rig: Rig, effort: Effort, tell: Tell) -> list[Figure]:
     )
     address = rig.edge(chain_echo)
     # Neighbours share what disturbs the machine, so a figure stands beside its limit.
+    bare = Case("echo", echo, ("echo",), connections=PEERS)
+    unary = Case("edge.unary", chain_echo, ("probe",), limit="echo", connections=PEERS)
     cases = [
-        Case("echo", echo, ("echo",), connections=PEERS),
-        Case("edge.unary", chain_echo, ("probe",), limit="echo", connections=PEERS),
-        Case("echo_32", replace(echo, name="echo_32"), ("echo",)),
-        Case("edge.unary_32", replace(chain_echo, name="edge.unary_32"), ("probe",), limit="echo_32"),
+        bare,
+        unary,
+        bare.sparse(),
+        unary.sparse(),
         Case("edge.getme", getme, ("people", "postgres"), limit="chain_echo", connections=PEERS),
         Case(
             "edge.rest_getme",
