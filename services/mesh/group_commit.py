@@ -39,13 +39,11 @@ class Limits:
     `queue_bytes` may wait. A batch of `enough`, or a part of a crowd, waits for nobody; no batch gathers for
     more than `window` seconds, or twice that where a part of a crowd is slow to come. A part of a batch is
     posted at most `tries` times; when a commit's answer is lost, `patience` seconds are spent to find out.
-    A crowd goes in `parts`; 0: in as many as may be in flight, three at most.
     """
 
     batch: int = 256
     batch_bytes: int = 4 << 20
     parallel: int = 2
-    parts: int = 0
     queue: int = 8192
     queue_bytes: int = 64 << 20
     enough: int = 64
@@ -75,8 +73,7 @@ class GroupCommit(Generic[Entry, Result]):
         self._size = size
         self._clock = clock
         self._lanes: Lanes[Entry, Result] = Lanes()
-        parts = limits.parts or min(limits.parallel, _PARTS)
-        self._gathering = Gathering(limits.window, enough=limits.enough, parts=parts)
+        self._gathering = Gathering(limits.window, enough=limits.enough, parts=min(limits.parallel, _PARTS))
         self._posting = Posting(
             store,
             tries=limits.tries,

@@ -77,10 +77,7 @@ def _ledger(base: Foundation, settings: PaymentSettings, outbox: Outbox) -> Ledg
         base.fast_database("posting", settings.posting_pool), settings.daily_limits, outbox.wake
     )
     limits = Limits(
-        batch=settings.posting_batch,
-        queue=settings.posting_queue,
-        parallel=settings.posting_pool,
-        parts=max(settings.posting_pool, settings.posting_parts),
+        batch=settings.posting_batch, queue=settings.posting_queue, parallel=settings.posting_pool
     )
     return Ledger(store, base.group_commit(store, limits))
 
