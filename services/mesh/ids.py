@@ -7,7 +7,7 @@ import time
 from functools import lru_cache
 from uuid import UUID
 
-from asyncpg.pgproto.pgproto import UUID as Fast
+from asyncpg.pgproto.pgproto import UUID as Fast  # noqa: N811 - a class, whatever its name looks like
 
 # Ids that are remembered as they were read: a parse costs as much as all else that a hot path does with one.
 _REMEMBERED = 16_384

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from uuid import UUID
 
-
 from sampan.payment.v1 import payment_service_pb2 as pb
 from sampan.payment.v1 import transaction_pb2, wallet_pb2
 from services.mesh import ids

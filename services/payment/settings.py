@@ -36,7 +36,7 @@ class PaymentSettings(DatabaseSettings):
 
     # What a payment costs its sender, by currency: a fixed amount in minor units and basis points of it.
     fees: dict[str, FeeRule] = Field(default_factory=dict)
-    # Connections for posting, and as many batches at once: one is being committed while the next is made. More
+    # Connections for posting, and as many batches at once: one is committed while the next is made. More
     # of them make batches smaller, and so dearer.
     # Transfers in a batch; how many may wait for one.
     posting_pool: int = Field(default=2, ge=1, le=16)
