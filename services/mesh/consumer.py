@@ -200,9 +200,10 @@ class Consumer:
         """Handles what came at once: together what can be, if that goes well, and the rest one by one."""
         async with self._in_hand(*messages):
             plain = [message for message in messages if _is_plain(message)]
-            done = plain if len(plain) > 1 and await self._try_together(plain) else []
+            # By identity: messages compare all that they have.
+            done = set(map(id, plain)) if len(plain) > 1 and await self._try_together(plain) else set()
             for message in messages:
-                if message not in done:
+                if id(message) not in done:
                     await self._handle(message)
 
     async def _try_together(self, messages: Sequence[Msg]) -> bool:

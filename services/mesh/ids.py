@@ -7,6 +7,8 @@ import time
 from functools import lru_cache
 from uuid import UUID
 
+from asyncpg.pgproto.pgproto import UUID as Fast  # noqa: N811 - a class, whatever its name looks like
+
 # Ids that are remembered as they were read: a parse costs as much as all else that a hot path does with one.
 _REMEMBERED = 16_384
 
@@ -20,10 +22,13 @@ def uuid7() -> UUID:
     value |= (random >> 62) << 64
     value |= 0b10 << 62
     value |= random & 0x3FFF_FFFF_FFFF_FFFF
-    return UUID(int=value)
+    return Fast(value.to_bytes(16, "big"))
 
 
 @lru_cache(_REMEMBERED)
 def read(text: str) -> UUID:
-    """The id of a text. The same object again for the ids that were read last. Raises ValueError."""
-    return UUID(text)
+    """The id of a text. The same object again for the ids that were read last. Raises ValueError.
+
+    It is asyncpg's kind of UUID: a UUID in every way, whose text, bytes and hash cost a tenth.
+    """
+    return Fast(text)

@@ -101,6 +101,11 @@ def drop() -> None:
 
 
 _inbox, _troubled = declare(sa.MetaData())
+# One text, however many they are: it is prepared once.
+_RECORD_ALL = sa.text(
+    f"INSERT INTO {_INBOX} (event_id) SELECT * FROM unnest(CAST(:ids AS uuid[]))"  # noqa: S608 - a constant
+    " ON CONFLICT DO NOTHING RETURNING event_id"
+)
 
 
 async def is_recorded(connection: AsyncConnection, event_id: UUID) -> bool:
@@ -118,9 +123,7 @@ async def recorded(connection: AsyncConnection, event_ids: Sequence[UUID]) -> se
 async def record_all(connection: AsyncConnection, event_ids: Sequence[UUID]) -> set[UUID]:
     """Writes that events have their effects, as `record`; those that have not had them before."""
     # In one order everywhere, so that processes which record the same do not wait for each other.
-    rows = [{"event_id": one} for one in sorted(set(event_ids))]
-    added = insert(_inbox).values(rows).on_conflict_do_nothing().returning(_inbox.c.event_id)
-    found = await connection.scalars(added)
+    found = await connection.scalars(_RECORD_ALL, {"ids": sorted(set(event_ids))})
     await connection.execute(sa.delete(_troubled).where(_troubled.c.event_id.in_(event_ids)))
     return set(found)
 

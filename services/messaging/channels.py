@@ -20,6 +20,9 @@ from services.messaging.members import put_in, take_out
 from services.messaging.messages import MessageService
 from services.messaging.publishing import LiveEvent, Publisher
 
+# Made once: json.dumps makes another one for each text.
+_ENCODE = json.JSONEncoder(sort_keys=True).encode
+
 
 @dataclass(frozen=True, slots=True)
 class Channel:
@@ -175,7 +178,7 @@ class Notice:
             recipient_id=paid.recipient_id,
             type=PAYMENT,
             text=paid.text,
-            attributes=json.dumps(paid.attributes, sort_keys=True),
+            attributes=_ENCODE(paid.attributes),
             client_message_id=f"{PAYMENT}/{paid.transaction_id}",
             # A transaction does not change, so what is known by its id is the same.
             request_hash=paid.transaction_id.bytes,

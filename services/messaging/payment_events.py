@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from uuid import UUID
 
 from sampan.payment.v1 import events_pb2
-from services.mesh import consumer
+from services.mesh import consumer, ids
 from services.mesh.consumer import Effect, Handler
 from services.mesh.errors import Overloaded, Unavailable
 from services.mesh.inbox import Received
@@ -52,10 +51,10 @@ class PaymentEvents:
 
     async def _post(self, told: events_pb2.TransferSent) -> None:
         paid = Paid(
-            UUID(told.transaction_id),
+            ids.read(told.transaction_id),
             _SEND,
-            UUID(told.sender_id),
-            UUID(told.recipient_id),
+            ids.read(told.sender_id),
+            ids.read(told.recipient_id),
             told.amount,
             told.currency,
         )

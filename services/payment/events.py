@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from sampan.payment.v1 import events_pb2 as pb
 from services.mesh import trace
 from services.mesh.clock import Clock
@@ -26,13 +24,10 @@ class Events:
         Joined to those of others, the bytes of such an event are that of all of them: what is committed
         together is one event, since a row, a publish and an acknowledgement for each cost more than posting.
         """
-        said = pb.TransferSent(
-            transaction_id=str(transaction_id),
-            sender_id=sender,
-            recipient_id=str(payment.recipient),
-            amount=payment.amount,
-            currency=payment.currency,
-            sent_at=Timestamp(seconds=int(self._clock())),
-        )
-        payload = pb.TransfersSent(transfers=[said]).SerializeToString()
-        return Told(TRANSFERS_SENT, payload, trace.traceparent.get())
+        told = pb.TransfersSent()
+        said = told.transfers.add()
+        said.transaction_id, said.sender_id = str(transaction_id), sender
+        said.recipient_id = str(payment.recipient)
+        said.amount, said.currency = payment.amount, payment.currency
+        said.sent_at.seconds = int(self._clock())
+        return Told(TRANSFERS_SENT, told.SerializeToString(), trace.traceparent.get())

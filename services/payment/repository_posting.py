@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from enum import IntEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from asyncpg import Record
 
@@ -27,6 +27,7 @@ class Status(IntEnum):
     NOT_ENOUGH = 9
 
 
+Value = TypeVar("Value")
 # Sends a statement and its values in one round trip.
 Run = Callable[..., Awaitable[list[Record]]]
 
@@ -49,32 +50,37 @@ ORDER BY g.ord
 """
 
 
+def _unless_empty(values: list[Value | None]) -> list[Value | None] | None:
+    """What no entry of a batch has is not even told."""
+    return None if values.count(None) == len(values) else values
+
+
 async def post(run: Run, batch: Sequence[Draft], limits: str) -> list[Posted | Status]:
     """Posts drafts. What became of each, in order: posted, now or before, or why it was refused.
 
     `limits` is JSON, by currency and tier.
     """
     told = [one.told for one in batch]
-    columns: tuple[list[Any], ...] = (
+    columns: tuple[list[Any] | None, ...] = (
         [one.id for one in batch],
-        [one.kind.value for one in batch],
+        [one.kind for one in batch],
         [one.caller for one in batch],
-        [one.key for one in batch],
-        [one.request_hash for one in batch],
+        _unless_empty([one.key for one in batch]),
+        _unless_empty([one.request_hash for one in batch]),
         [one.debit for one in batch],
-        [one.owner for one in batch],
-        [one.credit for one in batch],
-        [one.recipient for one in batch],
+        _unless_empty([one.owner for one in batch]),
+        _unless_empty([one.credit for one in batch]),
+        _unless_empty([one.recipient for one in batch]),
         [one.amount for one in batch],
         [one.currency for one in batch],
         [one.fee for one in batch],
-        [one.fee_id for one in batch],
-        [one.refers_to for one in batch],
-        [one.person_id for one in batch],
-        [one.note for one in batch],
-        [one and one.subject for one in told],
-        [one and one.payload for one in told],
-        [one and one.traceparent for one in told],
+        _unless_empty([one.fee_id for one in batch]),
+        _unless_empty([one.refers_to for one in batch]),
+        _unless_empty([one.person_id for one in batch]),
+        _unless_empty([one.note for one in batch]),
+        _unless_empty([one and one.subject for one in told]),
+        _unless_empty([one and one.payload for one in told]),
+        _unless_empty([one and one.traceparent for one in told]),
     )
     [row] = await run(_POST, *columns, limits)
     stamp = row["stamp"]

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sampan.payment.v1 import hold_pb2, transaction_pb2, wallet_pb2
+from services.mesh import ids
 from services.mesh.call import Call
 from services.mesh.errors import InvalidArgument, Violation
 from services.payment.domain import AuditEntry, Hold, Transaction, Wallet
@@ -16,7 +17,7 @@ from services.payment.domain import AuditEntry, Hold, Transaction, Wallet
 
 def user_of(call: Call) -> UUID:
     """Who calls."""
-    return UUID(call.require_user().id)
+    return ids.read(call.require_user().id)
 
 
 def text_of(found: UUID | None) -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from sampan.payment.v1 import payment_service_pb2 as pb
 from sampan.payment.v1 import transaction_pb2, wallet_pb2
+from services.mesh import ids
 from services.mesh.call import Call
 from services.mesh.idempotency import Idempotency
 from services.payment import servicer_shapes as shapes
@@ -15,6 +14,8 @@ from services.payment.domain import Direction, Kind, Payment, Posted, Wallet
 from services.payment.sends import SendService
 from services.payment.service import WalletService
 from services.payment.servicer_shapes import user_of
+
+_KIND, _OUT = Kind.SEND.value, Direction.OUT.value
 
 
 class WalletMethods:
@@ -42,8 +43,8 @@ class WalletMethods:
     async def SendMoney(self, request: pb.SendMoneyRequest, call: Call) -> transaction_pb2.Transaction:
         payment = Payment(
             sender=user_of(call),
-            wallet_id=UUID(request.wallet_id),
-            recipient=UUID(request.recipient_id),
+            wallet_id=ids.read(request.wallet_id),
+            recipient=ids.read(request.recipient_id),
             amount=request.amount,
             currency=request.currency,
             description=request.description,
@@ -58,20 +59,15 @@ def _answer(made: Wallet) -> bytes:
 
 
 def _sent(request: pb.SendMoneyRequest, sender: str, sent: Posted) -> transaction_pb2.Transaction:
-    """The answer to a payment: made often, so of texts as they came."""
+    """The answer to a payment: made often, so of texts as they came, and filled in place."""
+    shown = transaction_pb2.Transaction()
+    shown.id = str(sent.id)
+    shown.kind, shown.status, shown.direction = _KIND, "completed", _OUT
+    shown.wallet_id = request.wallet_id.lower()
+    shown.sender_id, shown.recipient_id = sender, request.recipient_id.lower()
+    shown.amount, shown.currency, shown.fee = request.amount, request.currency, sent.fee
+    shown.balance_after = sent.balance_after
+    shown.description = request.description
     seconds, micros = divmod(sent.created, 1_000_000)
-    return transaction_pb2.Transaction(
-        id=str(sent.id),
-        kind=Kind.SEND.value,
-        status="completed",
-        wallet_id=request.wallet_id.lower(),
-        direction=Direction.OUT.value,
-        sender_id=sender,
-        recipient_id=request.recipient_id.lower(),
-        amount=request.amount,
-        currency=request.currency,
-        fee=sent.fee,
-        balance_after=sent.balance_after,
-        description=request.description,
-        created_at=Timestamp(seconds=seconds, nanos=micros * 1_000),
-    )
+    shown.created_at.seconds, shown.created_at.nanos = seconds, micros * 1_000
+    return shown

@@ -36,9 +36,10 @@ class PaymentSettings(DatabaseSettings):
 
     # What a payment costs its sender, by currency: a fixed amount in minor units and basis points of it.
     fees: dict[str, FeeRule] = Field(default_factory=dict)
-    # Connections for posting, and as many batches at once: more of them make batches smaller, and so dearer.
+    # Connections for posting, and as many batches at once: one is committed while the next is made. More
+    # of them make batches smaller, and so dearer.
     # Transfers in a batch; how many may wait for one.
-    posting_pool: int = Field(default=1, ge=1, le=16)
+    posting_pool: int = Field(default=2, ge=1, le=16)
     posting_batch: int = Field(default=256, ge=1, le=1000)
     posting_queue: int = Field(default=8192, ge=1)
     # Lines of a statement, at most.
