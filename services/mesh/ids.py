@@ -7,6 +7,8 @@ import time
 from functools import lru_cache
 from uuid import UUID
 
+from asyncpg.pgproto import pgproto
+
 # Ids that are remembered as they were read: a parse costs as much as all else that a hot path does with one.
 _REMEMBERED = 16_384
 
@@ -25,5 +27,8 @@ def uuid7() -> UUID:
 
 @lru_cache(_REMEMBERED)
 def read(text: str) -> UUID:
-    """The id of a text. The same object again for the ids that were read last. Raises ValueError."""
-    return UUID(text)
+    """The id of a text. The same object again for the ids that were read last. Raises ValueError.
+
+    It is asyncpg's kind of UUID: a UUID in every way, whose text, bytes and hash cost a tenth.
+    """
+    return pgproto.UUID(text)
