@@ -24,7 +24,8 @@ class Loop(uvloop.Loop):
 
     def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:  # type: ignore[override]
         """Calls back when there is something to read."""
-        of = getattr(callback, "__self__", None)
+        # A partial of it, bound to the loop.
+        of = getattr(getattr(callback, "func", callback), "__self__", None)
         if type(of).__name__ == _QUEUE and isinstance(fd, socket.socket):
             callback = once(fd, callback)
         super().add_reader(fd, callback, *args)
