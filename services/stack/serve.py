@@ -23,7 +23,6 @@ from services.mesh.auth import TokenVerifier
 from services.mesh.chain import Chain
 from services.mesh.clock import system_clock
 from services.mesh.exposition import Listener, Process, Service
-from services.mesh.loop import Loop
 from services.mesh.metrics import Gauge, LoopLag
 from services.mesh.ratelimit import RateLimiter
 from services.mesh.ratelimit_shared import SharedRateLimiter
@@ -340,7 +339,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mesh = MeshSettings()
         faults.use(mesh.faults)
         logs.configure(given.process or "+".join(given.services), mesh.log_level)
-        uvloop.run(serve(given.services, mesh), loop_factory=Loop)
+        uvloop.run(serve(given.services, mesh))
     except ValidationError as error:
         # Never the value itself: it may be a secret.
         for wrong in error.errors(include_input=False, include_url=False):

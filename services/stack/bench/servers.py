@@ -18,7 +18,6 @@ from sampan.probe.v1 import probe_service_pb2 as probe
 from services.mesh import logs
 from services.mesh.app import App
 from services.mesh.call import Call
-from services.mesh.loop import Loop
 from services.mesh.settings import MeshSettings, ServiceSettings
 from services.stack.pki import Pki
 from services.stack.serve import Running, calm_collector
@@ -153,7 +152,7 @@ def main() -> None:
     elif given.server == "writes":
         uvloop.run(serve_writes(given.listen))
     else:
-        uvloop.run(serve_probe(given.listen, given.pki, given.kid, given.key), loop_factory=Loop)
+        uvloop.run(serve_probe(given.listen, given.pki, given.kid, given.key))
 
 
 if __name__ == "__main__":
