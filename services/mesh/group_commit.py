@@ -20,7 +20,7 @@ from services.mesh import call
 from services.mesh.clock import Clock
 from services.mesh.errors import Overloaded, SampanError, Unavailable
 from services.mesh.gathering import SLICE, Gathering
-from services.mesh.lanes import Lane, Lanes, Waiting
+from services.mesh.lanes import Answer, Lane, Lanes, Waiting
 from services.mesh.metrics import Distribution, Figure, Gauge, Histogram
 from services.mesh.posting import Counters, Posting, Store
 
@@ -122,9 +122,10 @@ class GroupCommit(Generic[Entry, Result]):
         if ends is None:
             current = call.current.get()
             ends = math.inf if current is None else current.ends
-        waiting = self._enter(entry, lane, ends)
+        future: asyncio.Future[Result | SampanError] = asyncio.get_running_loop().create_future()
+        waiting = self._enter(entry, lane, ends, future)
         try:
-            answer = await waiting.future
+            answer = await future
         except asyncio.CancelledError:
             if self._lanes.drop(waiting):
                 self.counters.dropped += 1
@@ -133,17 +134,21 @@ class GroupCommit(Generic[Entry, Result]):
             raise answer
         return answer
 
-    def enter(self, entry: Entry, *, lane: Hashable, ends: float) -> asyncio.Future[Result | SampanError]:
-        """The same for callers that are no task each: errors are results of the future, but for Overloaded
-        and Unavailable, which are raised at once. Who cancels the future went away.
+    def enter(
+        self, entry: Entry, *, lane: Hashable, ends: float, answer: Answer[Result | SampanError]
+    ) -> None:
+        """The same for callers that are no task each: `answer` is told, never before this returns, and of
+        errors, too, but for Overloaded and Unavailable, which are raised at once. Who says that it is done
+        went away.
         """
-        return self._enter(entry, lane, ends).future
+        self._enter(entry, lane, ends, answer)
 
-    def _enter(self, entry: Entry, lane: Hashable, ends: float) -> Waiting[Entry, Result]:
+    def _enter(
+        self, entry: Entry, lane: Hashable, ends: float, answer: Answer[Result | SampanError]
+    ) -> Waiting[Entry, Result]:
         size = 0 if self._size is None else self._size(entry)
         self._admit(size)
-        loop = asyncio.get_running_loop()
-        waiting: Waiting[Entry, Result] = Waiting(entry, size, self._clock(), ends, loop.create_future())
+        waiting: Waiting[Entry, Result] = Waiting(entry, size, self._clock(), ends, answer)
         self._lanes.add(lane, waiting)
         self._arrived += 1
         if self._timer is None or self._lanes.ready >= self._wanted:

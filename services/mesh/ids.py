@@ -7,7 +7,7 @@ import time
 from functools import lru_cache
 from uuid import UUID
 
-from asyncpg.pgproto.pgproto import UUID as Fast  # noqa: N811 - a class, whatever its name looks like
+from asyncpg.pgproto import pgproto
 
 # Ids that are remembered as they were read: a parse costs as much as all else that a hot path does with one.
 _REMEMBERED = 16_384
@@ -22,7 +22,7 @@ def uuid7() -> UUID:
     value |= (random >> 62) << 64
     value |= 0b10 << 62
     value |= random & 0x3FFF_FFFF_FFFF_FFFF
-    return Fast(value.to_bytes(16, "big"))
+    return pgproto.UUID(value.to_bytes(16, "big"))
 
 
 @lru_cache(_REMEMBERED)
@@ -31,4 +31,4 @@ def read(text: str) -> UUID:
 
     It is asyncpg's kind of UUID: a UUID in every way, whose text, bytes and hash cost a tenth.
     """
-    return Fast(text)
+    return pgproto.UUID(text)

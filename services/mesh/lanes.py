@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Hashable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from services.mesh.errors import DeadlineExceeded, SampanError
 
 Entry = TypeVar("Entry")
 Result = TypeVar("Result")
+Told_contra = TypeVar("Told_contra", contravariant=True)
+
+
+class Answer(Protocol[Told_contra]):
+    """Where one answer goes: a future, or what costs less."""
+
+    def done(self) -> bool:
+        """Whether it is there, or nobody waits for it."""
+        ...
+
+    def set_result(self, result: Told_contra, /) -> None:
+        """Takes it, at most once. Never raises."""
+        ...
 
 
 class Waiting(Generic[Entry, Result]):
@@ -24,7 +36,7 @@ class Waiting(Generic[Entry, Result]):
         size: int,
         since: float,
         ends: float,
-        future: asyncio.Future[Result | SampanError],
+        future: Answer[Result | SampanError],
     ) -> None:
         self.entry = entry
         self.size = size

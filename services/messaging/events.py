@@ -10,7 +10,7 @@ from uuid import UUID
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sampan.messaging.v1 import frame_pb2, message_pb2
-from services.messaging.domain import PAYMENT, Draft, Kind, Message, Role, message_id, name_of
+from services.messaging.domain import PAYMENT, Kind, Message, Role, message_id, name_of
 
 # Numbers of the fields of Event.change: the kinds of `changes`.
 CREATED = frame_pb2.Event.MESSAGE_CREATED_FIELD_NUMBER
@@ -123,43 +123,14 @@ def moment(at: datetime) -> Timestamp:
     return Timestamp(seconds=past.days * 86_400 + past.seconds, nanos=past.microseconds * 1000)
 
 
-def new_message(
-    draft: Draft, seq: int, stamp: int, thread: int | None, mentions: Iterable[UUID]
-) -> frame_pb2.Event:
-    """The event of a message that was just written, which is in it. `stamp` in microseconds since the epoch.
-
-    Filled in place: made one by one and put together, its parts cost twice as much.
-    """
-    dialog_id, sender_id = str(draft.dialog_id), str(draft.sender_id)
-    seconds, nanos = stamp // 1_000_000, stamp % 1_000_000 * 1000
-    event = frame_pb2.Event(dialog_id=dialog_id, seq=seq, actor_id=sender_id)
-    made = event.message_created
-    event.at.seconds = made.created_at.seconds = seconds
-    event.at.nanos = made.created_at.nanos = nanos
-    made.id = message_id(draft.dialog_id, seq)
-    made.dialog_id, made.seq, made.sender_id = dialog_id, seq, sender_id
-    made.type = draft.type
-    made.content.text = draft.text
-    made.client_message_id = draft.client_message_id
-    if draft.reply_to is not None:
-        made.reply_to = message_id(draft.dialog_id, draft.reply_to)
-    if thread is not None:
-        made.thread_id = message_id(draft.dialog_id, thread)
-    if draft.file_ids:
-        made.file_ids.extend(map(str, draft.file_ids))
-    if mentions:
-        made.mentions.extend(map(str, mentions))
-    return event
-
-
-def with_attributes(message: message_pb2.Message, attributes: Mapping[str, str] | None) -> None:
+def with_attributes(content: message_pb2.Content, kind: str, attributes: Mapping[str, str] | None) -> None:
     """Says of a message of a service what its type says of itself."""
     if not attributes:
         return
-    if message.type != PAYMENT:
-        message.content.attributes.update(attributes)
+    if kind != PAYMENT:
+        content.attributes.update(attributes)
         return
-    told = message.content.payment
+    told = content.payment
     told.transaction_id, told.kind = attributes["transaction_id"], attributes["kind"]
     told.amount, told.currency = int(attributes["amount"]), attributes["currency"]
 
@@ -183,7 +154,7 @@ def message(given: Message) -> message_pb2.Message:
             message_pb2.Reaction(emoji=one.emoji, count=one.count, mine=one.mine) for one in given.reactions
         ],
     )
-    with_attributes(made, given.attributes)
+    with_attributes(made.content, given.type, given.attributes)
     if given.reply_to is not None:
         made.reply_to = message_id(dialog_id, given.reply_to)
     if given.thread_seq is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -13,6 +12,7 @@ from services.mesh.database import Database
 from services.mesh.errors import PermissionDenied, SampanError, Unavailable
 from services.mesh.group_commit import GroupCommit
 from services.mesh.idempotency import Idempotency, Key
+from services.mesh.lanes import Answer
 from services.mesh.paging import DEFAULT_LIMIT
 from services.messaging import events, log, repository, repository_messages, repository_people
 from services.messaging.domain import Draft, Edit, Kind, Message, MessageId, Role
@@ -60,12 +60,12 @@ class MessageService:
         """
         return await self._posting.submit(draft, lane=draft.dialog_id)
 
-    def begin(self, draft: Draft, ends: float) -> asyncio.Future[Posted | SampanError]:
-        """The same without a task for each: errors are results, but for Overloaded and Unavailable.
+    def begin(self, draft: Draft, ends: float, answer: Answer[Posted | SampanError]) -> None:
+        """The same without a task for each: `answer` hears of errors, but for Overloaded and Unavailable.
 
-        `ends`, of time.perf_counter, is when it must have begun. Who cancels it went away.
+        `ends`, of time.perf_counter, is when it must have begun.
         """
-        return self._posting.enter(draft, lane=draft.dialog_id, ends=ends)
+        self._posting.enter(draft, lane=draft.dialog_id, ends=ends, answer=answer)
 
     async def known(self, draft: Draft, posted: Posted) -> Message:
         """A message that was there already when it was sent, as it is now."""

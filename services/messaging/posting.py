@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from asyncpg import Record
 
@@ -13,8 +11,9 @@ from sampan.messaging.v1 import message_pb2
 from services.mesh import faults
 from services.mesh.errors import SampanError
 from services.mesh.fast_database import FastDatabase
-from services.messaging import events, repository_posting
+from services.messaging import repository_posting
 from services.messaging.domain import Draft
+from services.messaging.encoding import Written, written
 from services.messaging.errors import Blocked, ClientMessageIdReused, DialogNotFound, ReplyNotFound
 from services.messaging.publishing import LiveEvent, Publisher
 from services.messaging.repository_posting import Status
@@ -27,17 +26,23 @@ _REFUSED: dict[int, type[SampanError]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
 class Posted:
-    """A message that is in the log. `message` is None when it was there before, perhaps changed since.
+    """A message that is in the log. `new` is None when it was there before, perhaps changed since.
 
-    `dropped` says that only its id is left, `data` what is told live of a new one.
+    `dropped` says that only its id is left.
     """
 
-    seq: int
-    message: message_pb2.Message | None = None
-    dropped: bool = False
-    data: bytes = field(default=b"", repr=False)
+    __slots__ = ("dropped", "new", "seq")
+
+    def __init__(self, seq: int, new: Written | None = None, *, dropped: bool = False) -> None:
+        self.seq = seq
+        self.new = new
+        self.dropped = dropped
+
+    @property
+    def message(self) -> message_pb2.Message | None:
+        """A new one as its sender sees it."""
+        return None if self.new is None else message_pb2.Message.FromString(self.new.message)
 
 
 class PostingStore:
@@ -81,9 +86,9 @@ class PostingStore:
 
     def _publish(self, drafts: Sequence[Draft], answers: Sequence[Posted | SampanError | None]) -> None:
         live = [
-            LiveEvent(draft.dialog_id, one.seq, one.data)
+            LiveEvent(draft.dialog_id, one.seq, one.new.event)
             for draft, one in zip(drafts, answers, strict=True)
-            if isinstance(one, Posted) and one.data
+            if isinstance(one, Posted) and one.new is not None
         ]
         if live:
             # One turn of the loop later: who wrote is answered first, and has both in one frame.
@@ -100,7 +105,5 @@ def _answer(draft: Draft, row: Record) -> Posted | SampanError:
 
 
 def _written(draft: Draft, row: Record) -> Posted:
-    event = events.new_message(draft, row["seq"], row["stamp"], row["thread_seq"], row["mentions"] or ())
-    if draft.attributes is not None:
-        events.with_attributes(event.message_created, json.loads(draft.attributes))
-    return Posted(row["seq"], event.message_created, data=event.SerializeToString())
+    seq = row["seq"]
+    return Posted(seq, written(draft, seq, row["stamp"], row["thread_seq"], row["mentions"] or ()))

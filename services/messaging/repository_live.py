@@ -267,7 +267,7 @@ def _fill(message: message_pb2.Message, row: Mapping[str, Any]) -> None:
         return
     message.content.text = row["text"]
     if row["attributes"]:
-        with_attributes(message, json.loads(row["attributes"]))
+        with_attributes(message.content, message.type, json.loads(row["attributes"]))
     message.file_ids.extend(str(one) for one in row["file_ids"] or ())
     message.mentions.extend(str(one) for one in row["mentions"] or ())
 

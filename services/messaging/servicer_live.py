@@ -144,9 +144,11 @@ async def _read(
             if frame is not None and frame.HasField("hello") and not (late and _says(frame.hello)):
                 inbound.greeted(frame.ref)
                 frame = await _next(requests)
-            while frame is not None:
+            if frame is not None:
                 await inbound.receive(frame)
-                frame = await _next(requests)
+                # Not by `_next`: what comes goes through every layer on its way.
+                async for following in requests:
+                    await inbound.receive(following)
         except (InvalidArgument, RequestTooLarge) as error:
             inbound.refuse(error.detail)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from uuid import UUID
 
 from sampan.messaging.v1 import frame_pb2, message_pb2
@@ -10,6 +9,7 @@ from sampan.messaging.v1 import messaging_service_pb2 as pb
 from services.mesh.call import Call
 from services.mesh.errors import SampanError
 from services.mesh.idempotency import Idempotency
+from services.mesh.lanes import Answer
 from services.messaging import events
 from services.messaging import servicer_shapes as shapes
 from services.messaging.domain import Draft, MessageId
@@ -19,9 +19,6 @@ from services.messaging.posting import Posted
 from services.messaging.reactions import ReactionService
 from services.messaging.receipts import ReceiptService
 from services.messaging.servicer_drafts import Drafts
-
-# A message on its way into the log, and where its end is told.
-Sending = tuple[Draft, asyncio.Future[Posted | SampanError]]
 
 
 class MessageMethods:
@@ -48,10 +45,13 @@ class MessageMethods:
         call.created(f"/v1/messages/{shown.id}")
         return shown
 
-    def begin(self, given: frame_pb2.Send, call: Call, ends: float) -> Sending:
-        """SendMessage for a frame of a stream: the future tells how it ends, and no task waits for it."""
-        draft = self._drafts.of(shapes.user_of(call), given)
-        return draft, self._messages.begin(draft, ends)
+    def draft(self, given: frame_pb2.Send, call: Call) -> Draft:
+        """What a frame of a stream has written."""
+        return self._drafts.of(shapes.user_of(call), given)
+
+    def begin(self, draft: Draft, ends: float, answer: Answer[Posted | SampanError]) -> None:
+        """SendMessage for it: `answer` is told how it ends, and no task waits for that."""
+        self._messages.begin(draft, ends, answer)
 
     async def known(self, draft: Draft, posted: Posted) -> message_pb2.Message:
         """A message that was there already when it was sent."""

@@ -17,7 +17,7 @@ from websockets.exceptions import InvalidStatus
 
 from sampan.messaging.v1 import frame_pb2
 from sampan.messaging.v1 import messaging_service_pb2 as pb
-from services.messaging.live.frames import varint
+from services.messaging.encoding import varint
 from tests.support import parts
 from tests.support.live_doors import (
     DOORS,

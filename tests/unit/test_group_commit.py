@@ -211,11 +211,17 @@ async def test_of_a_crowd_that_is_slow_the_first_do_not_wait_long() -> None:
 async def test_who_cancels_its_future_is_left_out_of_the_batch() -> None:
     store = Memory(gate=asyncio.Event())
     group = GroupCommit(store, limits=Limits(parallel=1))
-    first = group.enter(Entry(0, 1), lane=0, ends=math.inf)
+
+    def enter(entry: Entry, ends: float = math.inf) -> asyncio.Future[int | SampanError]:
+        future: asyncio.Future[int | SampanError] = asyncio.get_running_loop().create_future()
+        group.enter(entry, lane=0, ends=ends, answer=future)
+        return future
+
+    first = enter(Entry(0, 1))
     await turns()
-    gone = group.enter(Entry(0, 2), lane=0, ends=math.inf)
-    late = group.enter(Entry(0, 3), lane=0, ends=-math.inf)
-    last = group.enter(Entry(0, 4, poisoned=True), lane=0, ends=math.inf)
+    gone = enter(Entry(0, 2))
+    late = enter(Entry(0, 3), -math.inf)
+    last = enter(Entry(0, 4, poisoned=True))
     gone.cancel()
     store.outcome = lambda batch: NotFound() if batch[0].poisoned else None
     assert store.gate is not None

@@ -12,12 +12,15 @@ from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sampan.messaging.v1 import frame_pb2, message_pb2
+from services.messaging.encoding import part
 
 if TYPE_CHECKING:
     from services.messaging.live.dialog import Dialog
 
 # Tags of the fields of Frame: number << 3, and 2 for bytes that come after their length.
-_RESUME, _EVENTS = b"\x0a", b"\x12"
+_RESUME, _EVENTS, _REPLIES = b"\x0a", b"\x12", b"\x5a"
+# And of Reply.
+_REF, _MESSAGE = b"\x0a", b"\x22"
 # Tags of Event in the order in which its fields are written; ids are texts of 36 bytes.
 _SEQ, _ACTOR, _AT = 0x10, 0x1A, 0x22
 _ID = 2 + 36
@@ -25,26 +28,14 @@ MEMBER_ADDED = frame_pb2.Event.MEMBER_ADDED_FIELD_NUMBER
 MEMBER_REMOVED = frame_pb2.Event.MEMBER_REMOVED_FIELD_NUMBER
 
 
-def varint(value: int) -> bytes:
-    """A length, as protobuf writes it."""
-    if value < 0x80:
-        return bytes((value,))
-    found = bytearray()
-    while value >= 0x80:
-        found.append(value & 0x7F | 0x80)
-        value >>= 7
-    found.append(value)
-    return bytes(found)
-
-
 def event_field(data: bytes) -> bytes:
     """A serialized Event as one of `Frame.events`."""
-    return b"".join((_EVENTS, varint(len(data)), data))
+    return part(_EVENTS, data)
 
 
 def resume_field(token: bytes) -> bytes:
     """A token as `Frame.resume`."""
-    return b"".join((_RESUME, varint(len(token)), token))
+    return part(_RESUME, token)
 
 
 def change_of(data: bytes) -> int:
@@ -249,14 +240,21 @@ def reply(ref: str, reason: str = "", detail: str = "") -> Piece:
     return _piece(frame_pb2.Frame(replies=[frame_pb2.Reply(ref=ref, reason=reason, detail=detail)]))
 
 
-def written(ref: str, message: message_pb2.Message) -> Piece:
-    """Of a message in the log, what its sender does not know yet."""
-    frame = frame_pb2.Frame()
-    told = frame.replies.add(ref=ref).message
-    told.id, told.dialog_id, told.seq = message.id, message.dialog_id, message.seq
-    told.client_message_id = message.client_message_id
-    told.created_at.CopyFrom(message.created_at)
-    return _piece(frame)
+def kept(message: message_pb2.Message) -> bytes:
+    """Of a message in the log, what its sender does not know yet, as `Written.kept` has it of a new one."""
+    told = message_pb2.Message(
+        id=message.id,
+        dialog_id=message.dialog_id,
+        seq=message.seq,
+        client_message_id=message.client_message_id,
+        created_at=message.created_at,
+    )
+    return told.SerializeToString()
+
+
+def written(ref: str, told: bytes) -> Piece:
+    """The reply to a frame that sent a message, with what was kept of it."""
+    return Piece(part(_REPLIES, part(_REF, ref.encode()) + part(_MESSAGE, told)))
 
 
 def heartbeat() -> Piece:

@@ -13,6 +13,7 @@ from sampan.messaging.v1 import messaging_service_pb2 as pb
 from services.mesh.call import Call
 from services.mesh.deadline import Deadlines
 from services.mesh.errors import DeadlineExceeded, Internal, InvalidArgument, SampanError
+from services.mesh.lanes import Answer
 from services.messaging.domain import Draft
 from services.messaging.errors import FrameFlood, FrameInvalid
 from services.messaging.live import frames
@@ -39,10 +40,12 @@ _SECONDS = 5.0
 class Writer(Protocol):
     """The unary methods that frames stand for."""
 
-    def begin(
-        self, given: frame_pb2.Send, call: Call, ends: float
-    ) -> tuple[Draft, asyncio.Future[Posted | SampanError]]:
-        """Has a message written; errors are results, but for what is refused at once."""
+    def draft(self, given: frame_pb2.Send, call: Call) -> Draft:
+        """The message of a frame."""
+        ...
+
+    def begin(self, draft: Draft, ends: float, answer: Answer[Posted | SampanError]) -> None:
+        """Has a message written; `answer` hears of errors, too, but for what is refused at once."""
         ...
 
     async def known(self, draft: Draft, posted: Posted) -> message_pb2.Message:
@@ -76,6 +79,31 @@ class Desk:
         self.deadlines = Deadlines()
 
 
+class _Sending:
+    """A message on its way, and when it must be there. Group commit tells it how that ends.
+
+    That is within the call that tells all others of a batch: a future of each cost more than all else here.
+    """
+
+    __slots__ = ("draft", "ends", "inbound", "is_done", "ref")
+
+    def __init__(self, inbound: Inbound, ref: str, draft: Draft, ends: float) -> None:
+        self.inbound = inbound
+        self.ref = ref
+        self.draft = draft
+        self.ends = ends
+        self.is_done = False
+
+    def done(self) -> bool:
+        """Whether nobody waits any longer."""
+        return self.is_done
+
+    def set_result(self, result: Posted | SampanError, /) -> None:
+        """It has ended."""
+        self.is_done = True
+        self.inbound.sent(self, result)
+
+
 class Inbound:
     """Frames of one client. `receive` returns at once while there is room for more.
 
@@ -84,7 +112,6 @@ class Inbound:
 
     __slots__ = (
         "_call",
-        "_closed",
         "_desk",
         "_frames",
         "_room",
@@ -104,10 +131,9 @@ class Inbound:
         self._working = 0
         self._room: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        # Messages on their way, with when they must be there, and what looks whether they are.
-        self._sending: dict[asyncio.Future[Posted | SampanError], float] = {}
+        # Messages on their way, the oldest first, and what looks whether they are there.
+        self._sending: dict[_Sending, None] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._closed = False
         self._second = 0
         self._frames = 0
 
@@ -159,11 +185,10 @@ class Inbound:
 
     def close(self) -> None:
         """Nobody waits for answers any more; what is being written is written all the same."""
-        self._closed = True
         for task in self._tasks:
             task.cancel()
-        for future in self._sending:
-            future.cancel()
+        for sending in self._sending:
+            sending.is_done = True
         if self._timer is not None:
             self._timer.cancel()
 
@@ -190,40 +215,41 @@ class Inbound:
 
     def _send(self, ref: str, given: frame_pb2.Send) -> None:
         ends = time.perf_counter() + _SECONDS
+        writer = self._desk.writer
         try:
-            draft, future = self._desk.writer.begin(given, self._call, ends)
+            sending = _Sending(self, ref, writer.draft(given, self._call), ends)
+            writer.begin(sending.draft, ends, sending)
         except Exception as error:
             self._leaves()
             self._broken(ref, error)
             return
-        self._sending[future] = ends
-        future.add_done_callback(partial(self._sent, ref, draft))
+        self._sending[sending] = None
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_SECONDS, self._look)
 
-    def _sent(self, ref: str, draft: Draft, future: asyncio.Future[Posted | SampanError]) -> None:
-        del self._sending[future]
-        answer = None if future.cancelled() or self._closed else future.result()
-        if isinstance(answer, Posted) and answer.message is None:
-            # The task gives back the room.
-            self._start(ref, partial(self._desk.writer.known, draft, answer))
-            return
-        self._leaves()
+    def sent(self, sending: _Sending, answer: Posted | SampanError) -> None:
+        """A message is there, or never will be, or its time is up."""
+        del self._sending[sending]
         if isinstance(answer, SampanError):
-            self._failed(ref, answer)
-        elif answer is not None and answer.message is not None and ref:
-            self._session.push(frames.written(ref, answer.message))
+            self._leaves()
+            self._failed(sending.ref, answer)
+        elif answer.new is None:
+            # The task gives back the room.
+            self._start(sending.ref, partial(self._desk.writer.known, sending.draft, answer))
+        else:
+            self._leaves()
+            if sending.ref:
+                self._session.push(frames.written(sending.ref, answer.new.kept))
 
     def _look(self) -> None:
         """Answers those whose time is up; what of them is in flight is written all the same."""
         self._timer = None
         now = time.perf_counter()
-        for future, ends in tuple(self._sending.items()):
-            if ends > now:
-                self._timer = asyncio.get_running_loop().call_later(ends - now, self._look)
+        for sending in tuple(self._sending):
+            if sending.ends > now:
+                self._timer = asyncio.get_running_loop().call_later(sending.ends - now, self._look)
                 return
-            if not future.done():
-                future.set_result(DeadlineExceeded())
+            sending.set_result(DeadlineExceeded())
 
     # Everything else.
 
@@ -244,7 +270,7 @@ class Inbound:
             self._broken(ref, error)
         else:
             if message is not None and ref:
-                self._session.push(frames.written(ref, message))
+                self._session.push(frames.written(ref, frames.kept(message)))
             else:
                 self._done(ref)
 
