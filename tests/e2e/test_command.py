@@ -68,7 +68,7 @@ def test_a_database_has_a_url_and_a_shell(stack: Stack) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert "42" in done.stdout, done.stderr
@@ -145,7 +145,7 @@ def test_an_outside_server_that_is_away_is_named(private_home: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode != 0
@@ -168,7 +168,7 @@ def test_in_the_foreground_it_runs_until_ctrl_c(private_home: Path) -> None:
         if line.startswith("ready "):
             break
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=40)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert "stopped" in out
     assert stack.command("status").returncode == 1
@@ -184,7 +184,7 @@ def test_nothing_holds_the_caller_s_output(private_home: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.stdout.splitlines()[-1] == f"ready {own.url}"
@@ -214,7 +214,7 @@ def test_services_can_be_served_by_hand(second: Stack) -> None:
             break
     assert "server.started" in said
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=20) == 0
+    assert process.wait(timeout=60) == 0
     assert second.command("serve", "nothing").returncode == 2
 
 

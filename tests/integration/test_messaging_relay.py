@@ -165,7 +165,11 @@ async def test_what_is_told_live_is_kept_by_no_stream(
         await client.flush()
         await ann.say(dialog.id)
         await all_told(tables)
-    assert any(subject.startswith(wire.LIVE) for subject in heard)
+
+        async def heard_live() -> bool:
+            return any(subject.startswith(wire.LIVE) for subject in heard)
+
+        await until(heard_live, True, within=20)
     assert not any(one.subject.startswith(wire.LIVE) for one in await told(nats))
 
 

@@ -204,7 +204,7 @@ async def test_a_provider_that_says_nothing_is_given_up_and_asked_again(
 ) -> None:
     async with sms_server() as gateway:
         gateway.open.clear()
-        async with notifying(notification_database, pki, **by_http(gateway, provider_timeout=0.1)) as client:
+        async with notifying(notification_database, pki, **by_http(gateway, provider_timeout=1)) as client:
             delivery = await client.deliver(NUMBER)
 
             async def timed_out() -> bool:
@@ -276,7 +276,7 @@ async def test_a_process_killed_between_sending_and_writing_it_down_is_mended_by
 ) -> None:
     async with sms_server() as gateway:
         gateway.open.clear()
-        settings = by_http(gateway, lease_seconds=1, provider_timeout=0.9)
+        settings = by_http(gateway, lease_seconds=3, provider_timeout=2.5)
         async with own_process(notification_database, pki, tmp_path / "log", **settings) as running:
             delivery = await running.client.deliver(NUMBER)
 

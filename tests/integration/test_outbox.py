@@ -176,7 +176,7 @@ async def test_what_the_bus_refuses_holds_up_what_comes_after_it_and_nothing_is_
         async def kept() -> int:
             return (await jetstream.stream_info(STREAM)).state.messages
 
-        await until(kept, 2, within=10)
+        await until(kept, 2, within=20)
         await jetstream.update_stream(config)
         await drained(owner)
         assert await in_stream(admin) == [str(one.id) for one in events]

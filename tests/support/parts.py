@@ -38,7 +38,7 @@ def stop(stack: Stack, part: str) -> int:
     return pid
 
 
-async def another(stack: Stack, part: str, pid: int, *, within: float = 20) -> int:
+async def another(stack: Stack, part: str, pid: int, *, within: float = 30) -> int:
     """Waits until a part runs in another process than `pid`; returns that."""
 
     async def is_another() -> bool:
@@ -49,7 +49,7 @@ async def another(stack: Stack, part: str, pid: int, *, within: float = 20) -> i
     return pid_of(stack, part)
 
 
-async def well(stack: Stack, *, within: float = 20) -> float:
+async def well(stack: Stack, *, within: float = 30) -> float:
     """Waits until the stack says that all of it is well; returns the seconds it took."""
     async with httpx.AsyncClient(base_url=stack.url, timeout=5) as http:
 

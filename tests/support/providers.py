@@ -25,7 +25,7 @@ from cryptography.x509.oid import NameOID
 from tests.support.stack import free_port
 
 
-async def until(check: Callable[[], Awaitable[bool]], seconds: float = 15) -> None:
+async def until(check: Callable[[], Awaitable[bool]], seconds: float = 20) -> None:
     """Waits for something to become true. Fails when it does not in time."""
     async with asyncio.timeout(seconds):
         while not await check():

@@ -86,7 +86,7 @@ class Stack:
         more = {**(self.extra or {}), **(extra or {})}
         return environment(self.home, self.port, more, measured=self.measured)
 
-    def command(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Runs `sampan` on this stack."""
         return subprocess.run(
             [sys.executable, "-m", "services.stack.cli", *arguments],

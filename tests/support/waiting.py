@@ -23,3 +23,19 @@ async def until(ask: Callable[[], Awaitable[Any]], wanted: Any, *, within: float
             raise AssertionError(f"still {answer!r} and not {wanted!r} after {within} s")
         await asyncio.sleep(min(max(passed * _SHARE, 0.01), _LONGEST))
     return time.monotonic() - started
+
+
+async def holds(check: Callable[[], Awaitable[None]], *, within: float = 20) -> None:
+    """Checks until what is asserted is so. When time is up it fails as the last check did."""
+
+    async def found() -> AssertionError | None:
+        try:
+            await check()
+        except AssertionError as error:
+            return error
+        return None
+
+    try:
+        await until(found, None, within=within)
+    except AssertionError:
+        await check()
