@@ -68,7 +68,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
     }
     prepare(home)
     async with collectors.collecting(port) as (collector, _):
-        stack = await asyncio.to_thread(stacks.start, home, extra)
+        stack = await asyncio.to_thread(stacks.start, home, extra, measured=False)
         try:
             async with Edge.of(stack) as edge, listening(World(edge, collector, folder)) as found:
                 yield found

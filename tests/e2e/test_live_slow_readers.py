@@ -36,6 +36,7 @@ def brief() -> Iterator[Stack]:
             "SAMPAN_EDGE_KEEPALIVE_SECONDS": str(KEEPALIVE),
             "SAMPAN_MESSAGING_HEARTBEAT_SECONDS": "1",
         },
+        measured=False,
     ) as found:
         yield found
 

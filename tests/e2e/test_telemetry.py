@@ -298,7 +298,7 @@ async def test_calls_go_on_while_the_collector_is_away_and_lost_spans_are_counte
         "SAMPAN_EDGE_TRACE_PERCENT": "100",
     }
     prepare(home)
-    stack = await asyncio.to_thread(stacks.start, home, extra)
+    stack = await asyncio.to_thread(stacks.start, home, extra, measured=False)
     try:
         async with Clients.of(stack) as alone:
             person = await alone.register()

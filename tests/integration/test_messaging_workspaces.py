@@ -24,7 +24,7 @@ from tests.support.bus import nats_server
 from tests.support.chat import Recorder
 from tests.support.databases import Clone, messaging_app, workspace_app
 from tests.support.mesh import Minter, channel_as, serving
-from tests.support.waiting import holds, until
+from tests.support.waiting import holds
 from tests.support.workspace import QUICK, People, people_of
 
 PEERS = {"identity": ["127.0.0.1:1"]}
