@@ -18,6 +18,7 @@ from nats.aio.msg import Msg
 
 from sampan.messaging.v1 import frame_pb2
 from sampan.messaging.v1 import messaging_service_pb2 as pb
+from services.mesh.bus import flushed
 from services.stack.pki import OPERATOR
 from tests.conftest import prepare
 from tests.e2e.test_canary import disguises, everything
@@ -82,7 +83,7 @@ async def listening(world: World) -> AsyncIterator[World]:
     client = await nats.connect(world.edge.stack.addresses.nats(OPERATOR))
     try:
         await client.subscribe("sampan.>", cb=world.hear)
-        await client.flush()
+        await flushed(client)
         yield world
     finally:
         await client.close()

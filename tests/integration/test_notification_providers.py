@@ -244,7 +244,7 @@ async def test_several_workers_share_the_work_without_sending_anything_twice(
             await opened.enter_async_context(notifying(notification_database, pki, **settings))
             for _ in range(3)
         ]
-        ids = await asyncio.gather(*(clients[number % 3].deliver(NUMBER) for number in range(60)))
+        ids = await asyncio.gather(*(clients[number % 3].deliver(NUMBER) for number in range(24)))
         for one in ids:
             await clients[0].wait_for(one, "sent")
     assert sorted(headers["idempotency-key"] for headers, _ in gateway.requests) == sorted(ids)
