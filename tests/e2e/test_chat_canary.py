@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
-import httpx
 import nats
 import pytest
 from nats.aio.msg import Msg
@@ -23,6 +22,7 @@ from services.stack.pki import OPERATOR
 from tests.conftest import prepare
 from tests.e2e.test_canary import disguises, everything
 from tests.support import collector as collectors
+from tests.support import http as plain
 from tests.support import stack as stacks
 from tests.support.collector import Collector
 from tests.support.faults import armed
@@ -92,7 +92,7 @@ async def listening(world: World) -> AsyncIterator[World]:
 async def figures(stack: Stack) -> bytes:
     """The metrics of all processes and of the edge."""
     listed = json.loads((await asyncio.to_thread(stack.command, "metrics", "--json")).stdout)
-    async with httpx.AsyncClient() as http:
+    async with plain.client() as http:
         answers = [await http.get(one["url"]) for one in listed]
     assert len(answers) > 3
     return b"".join(answer.content for answer in answers)

@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import prepare
 from tests.support import collector as collectors
+from tests.support import http as plain
 from tests.support import stack as stacks
 from tests.support.clients import Clients
 from tests.support.collector import Collector, Span
@@ -213,7 +214,7 @@ def endpoint(world: World, part: str) -> str:
 
 async def scrape(url: str, openly: bool = True) -> dict[str, list[tuple[dict[str, str], float, object]]]:
     """Samples by name, as Prometheus would read them."""
-    async with httpx.AsyncClient(timeout=10) as client:
+    async with plain.client(timeout=10) as client:
         answer = await client.get(url, headers=OPENMETRICS if openly else {})
     assert answer.status_code == 200
     parse = openmetrics.text_string_to_metric_families if openly else text_string_to_metric_families

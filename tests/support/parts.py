@@ -13,6 +13,7 @@ import psutil
 
 from services.stack.supervisor import is_same
 from services.stack.topology import EDGE, PROCESSES, SERVERS
+from tests.support import http as plain
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
@@ -51,7 +52,7 @@ async def another(stack: Stack, part: str, pid: int, *, within: float = 30) -> i
 
 async def well(stack: Stack, *, within: float = 30) -> float:
     """Waits until the stack says that all of it is well; returns the seconds it took."""
-    async with httpx.AsyncClient(base_url=stack.url, timeout=5) as http:
+    async with plain.client(base_url=stack.url, timeout=5) as http:
 
         async def health() -> int:
             try:
