@@ -119,9 +119,9 @@ class ByStack(LoadFileScheduling):
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByStack:
-    """Who gets which tests."""
-    return ByStack(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByStack | None:
+    """Who gets which tests. The long ones of a stack are too many for one process."""
+    return None if config.getoption("--long") else ByStack(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
