@@ -23,14 +23,14 @@ from tests.support.stack import ROOT, Stack, free_port, start
 def own(private_home: Path) -> Stack:
     """A stack of one test."""
     prepare(private_home)
-    return start(private_home)
+    return start(private_home, measured=False).commanded
 
 
 @pytest.fixture(scope="module")
 def second() -> Iterator[Stack]:
     """Another stack than that of all tests."""
-    with own_stack("second") as found:
-        yield found
+    with own_stack("second", measured=False) as found:
+        yield found.commanded
 
 
 def not_started(home: Path) -> Stack:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import asyncpg
@@ -60,6 +60,11 @@ class Stack:
     port: int
     extra: Mapping[str, str] | None = None
     measured: bool = True
+
+    @property
+    def commanded(self) -> Stack:
+        """The same with commands that are measured, whatever its services are."""
+        return replace(self, measured=True)
 
     @property
     def url(self) -> str:
