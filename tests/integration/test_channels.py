@@ -121,7 +121,8 @@ async def test_what_is_left_of_a_deadline_goes_along(
 
     await until(ended, 1, within=20)
     (seen,) = recorder.calls
-    assert 0 < seen.ends - seen.started <= 2
+    # On each hop it is rounded up a little; without it, it would be the contract's 5 s.
+    assert 0 < seen.ends - seen.started < 3
 
 
 async def test_without_a_deadline_of_the_caller_the_contract_s_counts(
