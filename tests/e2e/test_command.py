@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -85,7 +86,9 @@ def test_secrets_are_for_their_owner_only(stack: Stack) -> None:
     for path in (stack.home, *stack.home.rglob("*")):
         if path.is_symlink() or "cache" in path.relative_to(stack.home).parts:
             continue
-        assert not path.lstat().st_mode & (stat.S_IRWXG | stat.S_IRWXO), path
+        # PostgreSQL makes and removes files of its own all the time.
+        with contextlib.suppress(FileNotFoundError):
+            assert not path.lstat().st_mode & (stat.S_IRWXG | stat.S_IRWXO), path
 
 
 def test_no_secret_stands_in_a_command_line_or_a_log(stack: Stack) -> None:
