@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import os
 import shutil
 import tempfile
@@ -11,10 +12,12 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 import uvloop
+from xdist.scheduler import LoadFileScheduling
 
 from services.mesh.app import App
 from services.mesh.settings import MeshSettings
@@ -30,10 +33,41 @@ from tests.support.stack import Stack
 from tests.support.workspace import MESSAGING, QUICK, MessagingPlayed
 
 RUN = "SAMPAN_TEST_RUN"
+# Files that share a stack of their own, which is made once if one process runs them one after the other.
+TOGETHER = {
+    "hurt": (
+        "chaos/test_bills",
+        "chaos/test_chat_client",
+        "chaos/test_events",
+        "chaos/test_kill_between",
+        "chaos/test_kill_parts",
+        "chaos/test_kill_topups",
+        "chaos/test_message_events",
+        "chaos/test_outages",
+        "chaos/test_payment_crashes",
+        "chaos/test_payment_messages",
+        "chaos/test_revocation",
+        "chaos/test_survival",
+    ),
+    "talking": (
+        "e2e/test_live_bad_input",
+        "e2e/test_live_doors",
+        "e2e/test_messages_bad_input",
+        "e2e/test_payment_messages",
+    ),
+}
+_GROUP_OF = {f"tests/{file}.py": name for name, files in TOGETHER.items() for file in files}
+# What takes longest is begun first; what needs no stack is done while the first ones are made.
+TURNS = ("hurt", "unit", "chaos", "e2e", "contract", "integration")
+# What runs in the process of these tests is no service, or one that others show line by line: to measure it
+# costs as much as it does.
+UNMEASURED = ("chaos", "contract", "e2e")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """The process that the run was started in makes the folder that all workers share."""
+    # As processes of services have it: else a tenth of the time goes into looking for what is not there.
+    gc.set_threshold(100_000, 50, 100)
     # No deadlines: a busy machine is no fault of what is tried.
     hypothesis.settings.register_profile("short", max_examples=100, deadline=None)
     hypothesis.settings.register_profile("long", max_examples=600, deadline=None)
@@ -54,6 +88,11 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
                 Stack(port.with_suffix(""), int(port.read_text())).command("down")
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """All tests and what they import stay until the end: nobody needs to look through them again."""
+    gc.freeze()
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Removes what the run left, unless asked to keep it."""
     if hasattr(config, "workerinput"):
@@ -71,13 +110,37 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also what takes minutes")
 
 
+class ByStack(LoadFileScheduling):
+    """Gives each process whole files, and those that share a stack to one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return _GROUP_OF.get(file, file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByStack | None:
+    """Who gets which tests. The long ones of a stack are too many for one process."""
+    return None if config.getoption("--long") else ByStack(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is marked long is left out, unless asked for."""
+    """Brings tests into their order. What is marked long is left out, unless asked for."""
+    items.sort(key=_turn)
+    for item in items:
+        if item.path.parent.name in UNMEASURED:
+            item.add_marker("no_cover")
     if config.getoption("--long"):
         return
     long = [item for item in items if item.get_closest_marker("long")]
     config.hook.pytest_deselected(items=long)
     items[:] = [item for item in items if item not in long]
+
+
+def _turn(item: pytest.Item) -> int:
+    group = _GROUP_OF.get(item.nodeid.partition("::")[0], "")
+    folder = item.path.parent.name
+    return TURNS.index(group if group in TURNS else folder if folder in TURNS else TURNS[-1])
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -76,7 +76,7 @@ class Bus:
 
     async def flush(self) -> None:
         """Returns when the server has all that was said. Raises one of BUS_ERRORS."""
-        await self._client.flush(timeout=TIMEOUT)  # type: ignore[arg-type]
+        await flushed(self._client)
 
     async def run(self) -> None:
         """Connects, and does so anew when the client has given up. Until cancelled; `close` comes after."""
@@ -132,6 +132,10 @@ class Bus:
         )
         for subject, told in self._heard:
             await self._client.subscribe(subject, cb=_handing(told))
+        if self._heard:
+            # Who is told of the connection may count on hearing. A server that is gone again is looked for.
+            with contextlib.suppress(*BUS_ERRORS):
+                await flushed(self._client)
 
     async def _told(self, *, connected: bool) -> None:
         self.epoch += connected
@@ -152,6 +156,15 @@ class Bus:
 
     async def _given_up(self) -> None:
         self._closed.set()
+
+
+async def flushed(client: Client) -> None:
+    """Returns when the server has all that a client said or asked to hear. Raises one of BUS_ERRORS.
+
+    The client sends a ping ahead of what still waits to be written: only the second comes after it.
+    """
+    for _ in range(2):
+        await client.flush(timeout=TIMEOUT)  # type: ignore[arg-type]
 
 
 def _handing(told: Callable[[bytes], None]) -> Callable[[Msg], Awaitable[None]]:

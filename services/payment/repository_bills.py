@@ -80,8 +80,10 @@ async def insert(
 
 async def pay(connection: AsyncConnection, user_id: UUID) -> tuple[int, int]:
     """Marks a person's pending bills as paid; how many, and the version of the event if any."""
-    # Who makes a bill waits until this is committed, or is seen by the next statement.
-    await connection.execute(_LOCK, {"user_id": user_id})
+    # Who makes a bill waits until this is committed, or is seen by the next statement. Where there is nothing
+    # to lock there is no bill: what comes meanwhile is not touched without the lock, which another may hold.
+    if await connection.scalar(_LOCK, {"user_id": user_id}) is None:
+        return 0, 0
     bills = (await connection.execute(_PAY, {"user_id": user_id})).rowcount
     if not bills:
         return 0, 0

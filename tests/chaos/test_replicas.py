@@ -20,6 +20,7 @@ from services.stack.pki import EDGE
 from services.stack.service_parts import replica_key
 from services.stack.topology import SERVICES
 from tests.conftest import own_stack
+from tests.support import http as plain
 from tests.support import parts
 from tests.support.certificates import renew, serial_on_disk, serial_served
 from tests.support.clients import Clients, Person
@@ -105,7 +106,7 @@ def load_on(people: Clients, person: Person) -> Load:
 async def in_use(pair: Stack) -> int:
     """How many replicas of identity the edge sends calls to."""
     url = f"http://127.0.0.1:{pair.state.ports['envoy/admin']}/clusters?format=json"
-    async with httpx.AsyncClient() as client:
+    async with plain.client() as client:
         clusters = (await client.get(url)).json()["cluster_statuses"]
     (identity,) = (one for one in clusters if one["name"] == "identity")
     return sum(
@@ -165,7 +166,7 @@ async def test_certificates_renewed_under_load_are_taken_up_and_fail_no_call(
 async def edge_serials(pair: Stack) -> set[int]:
     """Serial numbers of the certificates under which the edge connects to services."""
     url = f"http://127.0.0.1:{pair.state.ports['envoy/admin']}/certs"
-    async with httpx.AsyncClient() as client:
+    async with plain.client() as client:
         found = (await client.get(url)).json()["certificates"]
     return {int(one["serial_number"], 16) for each in found for one in each["cert_chain"]}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -21,11 +22,14 @@ async def mailbox(stack: Stack) -> AsyncIterator[Mailbox]:
         yield Mailbox(channel)
 
 
-@pytest.fixture(scope="module")
-def talking(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """A stack with limits of live streams that a test can reach, and limits of calls that it does not."""
+@pytest.fixture(scope="session")
+def talking() -> Iterator[Stack]:
+    """A stack with limits of live streams that a test can reach, and limits of calls that it does not.
+
+    Its files are given to one process (`TOGETHER`): who runs some of them alone has one for each.
+    """
     with own_stack(
-        f"talking-{request.module.__name__.rpartition('.')[2]}",
+        f"talking-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}",
         {
             "SAMPAN_RATE_LIMIT_SCALE": "20",
             # Times the scale.

@@ -11,17 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
-import httpx
 import nats
 import pytest
 from nats.aio.msg import Msg
 
 from sampan.messaging.v1 import frame_pb2
 from sampan.messaging.v1 import messaging_service_pb2 as pb
+from services.mesh.bus import flushed
 from services.stack.pki import OPERATOR
 from tests.conftest import prepare
 from tests.e2e.test_canary import disguises, everything
 from tests.support import collector as collectors
+from tests.support import http as plain
 from tests.support import stack as stacks
 from tests.support.collector import Collector
 from tests.support.faults import armed
@@ -68,7 +69,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
     }
     prepare(home)
     async with collectors.collecting(port) as (collector, _):
-        stack = await asyncio.to_thread(stacks.start, home, extra)
+        stack = await asyncio.to_thread(stacks.start, home, extra, measured=False)
         try:
             async with Edge.of(stack) as edge, listening(World(edge, collector, folder)) as found:
                 yield found
@@ -82,7 +83,7 @@ async def listening(world: World) -> AsyncIterator[World]:
     client = await nats.connect(world.edge.stack.addresses.nats(OPERATOR))
     try:
         await client.subscribe("sampan.>", cb=world.hear)
-        await client.flush()
+        await flushed(client)
         yield world
     finally:
         await client.close()
@@ -91,7 +92,7 @@ async def listening(world: World) -> AsyncIterator[World]:
 async def figures(stack: Stack) -> bytes:
     """The metrics of all processes and of the edge."""
     listed = json.loads((await asyncio.to_thread(stack.command, "metrics", "--json")).stdout)
-    async with httpx.AsyncClient() as http:
+    async with plain.client() as http:
         answers = [await http.get(one["url"]) for one in listed]
     assert len(answers) > 3
     return b"".join(answer.content for answer in answers)

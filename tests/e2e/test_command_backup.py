@@ -66,7 +66,7 @@ async def still_paid(stack: Stack, clients: Clients, before: Paid) -> None:
 
 
 async def test_what_was_acknowledged_survives_a_wipe(private_home: Path, tmp_path: Path) -> None:
-    stack = start(private_home)
+    stack = start(private_home, measured=False).commanded
     async with Clients.of(stack) as clients:
         people = [await clients.register(email=f"p{number}@example.com") for number in range(5)]
         body = {"display_name": "Kept", "bank_account_number": "12345678"}

@@ -13,7 +13,8 @@ from tests.support.stack import Stack
 @pytest.fixture(scope="module")
 def tried() -> Stack:
     """A stack whose rate limits are far off: these calls share one address with others."""
-    return shared_stack("fuzz", {"SAMPAN_RATE_LIMIT_SCALE": "100000"}, hasty=True)
+    found = shared_stack("fuzz", {"SAMPAN_RATE_LIMIT_SCALE": "100000"}, hasty=True, measured=False)
+    return found.commanded
 
 
 def test_ready_made_calls_are_shown_as_curl_with_their_answers(tried: Stack) -> None:

@@ -28,7 +28,7 @@ ALIASES = r"_\d+$"
 @pytest.fixture(scope="module")
 def fuzzed() -> Stack:
     """A stack whose rate limits are far off: they would answer everything."""
-    return shared_stack("fuzz", {"SAMPAN_RATE_LIMIT_SCALE": "100000"}, hasty=True)
+    return shared_stack("fuzz", {"SAMPAN_RATE_LIMIT_SCALE": "100000"}, hasty=True, measured=False)
 
 
 async def admin_token(stack: Stack) -> str:

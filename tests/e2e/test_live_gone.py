@@ -43,6 +43,7 @@ def brief() -> Iterator[Stack]:
             "SAMPAN_MESSAGING_HEARTBEAT_SECONDS": "1",
             "SAMPAN_MESSAGING_USER_STREAMS": str(STREAMS),
         },
+        measured=False,
     ) as found:
         yield found
 

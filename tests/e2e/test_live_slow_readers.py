@@ -12,6 +12,7 @@ from google.protobuf import json_format
 
 from sampan.messaging.v1 import frame_pb2
 from tests.conftest import own_stack
+from tests.support import http as plain
 from tests.support.chat import Talker
 from tests.support.live_doors import NdjsonLine, SseLine, half_open, opened
 from tests.support.live_lines import Edge, Line
@@ -36,6 +37,7 @@ def brief() -> Iterator[Stack]:
             "SAMPAN_EDGE_KEEPALIVE_SECONDS": str(KEEPALIVE),
             "SAMPAN_MESSAGING_HEARTBEAT_SECONDS": "1",
         },
+        measured=False,
     ) as found:
         yield found
 
@@ -90,10 +92,8 @@ async def test_many_who_take_nothing_keep_nobody_waiting(edge: Edge) -> None:
 def narrow(edge: Edge) -> httpx.AsyncClient:
     """A client that takes little before it is asked for it."""
     options = [(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)]
-    transport = httpx.AsyncHTTPTransport(socket_options=options)
-    return httpx.AsyncClient(
-        transport=transport, base_url=edge.stack.url, timeout=httpx.Timeout(20, read=None)
-    )
+    transport = plain.transport(socket_options=options)
+    return plain.client(transport=transport, base_url=edge.stack.url, timeout=httpx.Timeout(20, read=None))
 
 
 async def parsed(response: httpx.Response, before: str) -> AsyncIterator[frame_pb2.Frame]:

@@ -48,7 +48,7 @@ def test_the_examples_of_the_readme_work(stack: Stack) -> None:
         env=stack.environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert said.stdout.strip() == "Somchai", said.stderr

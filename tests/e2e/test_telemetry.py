@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import prepare
 from tests.support import collector as collectors
+from tests.support import http as plain
 from tests.support import stack as stacks
 from tests.support.clients import Clients
 from tests.support.collector import Collector, Span
@@ -69,13 +70,16 @@ def a_trace() -> tuple[str, str, str]:
     return trace, parent, f"00-{trace}-{parent}-00"
 
 
-async def spans_of(world: World, trace: str, *names: str) -> list[Span]:
-    """The spans of a trace, as soon as those of some names are among them."""
+async def spans_of(world: World, trace: str, *wanted: tuple[str, str]) -> list[Span]:
+    """The spans of a trace, as soon as those of some services and names are among them.
 
-    async def there() -> set[str]:
-        return {span.name for span in world.collector.of(trace)} & set(names)
+    Each process tells of its own in its own time, of a span after those below it.
+    """
 
-    await until(there, set(names), within=20)
+    async def there() -> set[tuple[str, str]]:
+        return {(span.service, span.name) for span in world.collector.of(trace)} & set(wanted)
+
+    await until(there, set(wanted), within=30)
     return world.collector.of(trace)
 
 
@@ -117,7 +121,15 @@ async def test_a_sign_in_by_code_is_one_trace_from_the_edge_to_the_notification(
     event = "sampan.identity.session.created"
     contact = "sampan.identity.v1.IdentityInternalService/GetContact"
     verify = "sampan.identity.v1.IdentityService/VerifyOtp"
-    spans = await spans_of(world, trace, f"{event} process", contact, verify, verify.replace("/", "."))
+    spans = await spans_of(
+        world,
+        trace,
+        ("edge", verify.replace("/", ".")),
+        ("identity", verify),
+        ("identity", f"{event} publish"),
+        ("identity", contact),
+        ("notification", f"{event} process"),
+    )
 
     edge = one(spans, "edge", verify.replace("/", "."))
     assert edge.parent == caller
@@ -165,7 +177,8 @@ async def test_every_door_has_its_span_at_the_edge_and_in_the_service(world: Wor
             async with grpc.aio.insecure_channel(f"127.0.0.1:{world.stack.port}") as channel:
                 metadata = [*headers.items(), ("traceparent", traceparent)]
                 await channel.unary_unary(f"/{GET_ME}")(b"", metadata=metadata, timeout=20)
-        spans = await spans_of(world, trace, GET_ME, GET_ME.replace("/", "."), "shared read")
+        seen = (("edge", GET_ME.replace("/", ".")), ("identity", GET_ME), ("identity", "shared read"))
+        spans = await spans_of(world, trace, *seen)
         edge = one(spans, "edge", GET_ME.replace("/", "."))
         assert edge.parent == caller
         assert one(spans, "identity", GET_ME).parent == edge.id
@@ -177,7 +190,7 @@ async def test_a_problem_a_log_line_and_a_trace_have_one_id(world: World, people
     )
     trace = refused.body["trace_id"]
     login = "sampan.identity.v1.IdentityService/Login"
-    spans = await spans_of(world, trace, login, login.replace("/", "."))
+    spans = await spans_of(world, trace, ("identity", login), ("edge", login.replace("/", ".")))
     assert one(spans, "identity", login).attributes["sampan.reason"] == "INVALID_CREDENTIALS"
     assert not one(spans, "identity", login).failed, "the caller's fault is no fault of ours"
 
@@ -189,7 +202,7 @@ async def test_a_problem_a_log_line_and_a_trace_have_one_id(world: World, people
 
     unrouted = await people.rest.call("GET", "/v1/me")
     assert unrouted.code == 401
-    await spans_of(world, unrouted.body["trace_id"], GET_ME.replace("/", "."))
+    await spans_of(world, unrouted.body["trace_id"], ("edge", GET_ME.replace("/", ".")))
 
 
 def endpoint(world: World, part: str) -> str:
@@ -201,7 +214,7 @@ def endpoint(world: World, part: str) -> str:
 
 async def scrape(url: str, openly: bool = True) -> dict[str, list[tuple[dict[str, str], float, object]]]:
     """Samples by name, as Prometheus would read them."""
-    async with httpx.AsyncClient(timeout=10) as client:
+    async with plain.client(timeout=10) as client:
         answer = await client.get(url, headers=OPENMETRICS if openly else {})
     assert answer.status_code == 200
     parse = openmetrics.text_string_to_metric_families if openly else text_string_to_metric_families
@@ -286,7 +299,7 @@ async def test_calls_go_on_while_the_collector_is_away_and_lost_spans_are_counte
         "SAMPAN_EDGE_TRACE_PERCENT": "100",
     }
     prepare(home)
-    stack = await asyncio.to_thread(stacks.start, home, extra)
+    stack = await asyncio.to_thread(stacks.start, home, extra, measured=False)
     try:
         async with Clients.of(stack) as alone:
             person = await alone.register()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from tests.support import faults
 from tests.support.databases import Clone, payment_app
 from tests.support.errors import reason
 from tests.support.mesh import Minter, channel_as, serving
+from tests.support.waiting import crowd
 
 CAP = 100_000
 
@@ -154,9 +154,9 @@ async def test_pending_bills_may_come_to_the_cap_and_not_past_it(people: Debtors
     assert await people.pending(one) == CAP
 
 
-async def test_two_hundred_bills_at_once_come_to_the_cap_and_not_past_it(people: Debtors) -> None:
+async def test_two_hundred_bills_of_a_crowd_come_to_the_cap_and_not_past_it(people: Debtors) -> None:
     one = people.new()
-    reasons = await asyncio.gather(*(reason(one.bill(1_000)) for _ in range(200)))
+    reasons = await crowd([lambda: reason(one.bill(1_000))] * 200)
     assert sorted(set(reasons)) == ["", "BILL_CAP_EXCEEDED"]
     assert reasons.count("") == CAP // 1_000
     assert await people.pending(one) == CAP
@@ -167,11 +167,11 @@ async def test_two_hundred_bills_at_once_come_to_the_cap_and_not_past_it(people:
 async def test_bills_that_are_made_while_others_are_paid_are_paid_once(people: Debtors) -> None:
     one = people.new()
 
-    async def pay() -> int:
-        return await one.pay()
+    def bill() -> Awaitable[str]:
+        return reason(one.bill(1_000))
 
-    done = await asyncio.gather(*(reason(one.bill(1_000)) for _ in range(60)), *(pay() for _ in range(20)))
-    made, paid = done[:60].count(""), sum(int(count) for count in done[60:])
+    done = await crowd([bill, bill, bill, one.pay] * 20)
+    made, paid = done.count(""), sum(int(count) for count in done[3::4])
     paid += await one.pay()
     assert (made, paid) == (60, 60)
     counted = await people.owner.fetchrow(

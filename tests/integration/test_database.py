@@ -18,7 +18,8 @@ from tests.support.databases import Clone
 from tests.support.proxy import Proxy, proxy_before
 from tests.support.waiting import until
 
-TIMEOUT = 0.5
+# Long enough for a busy machine to make a connection in.
+TIMEOUT = 2.0
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from tests.support.proxy import Cut, Proxy, proxy_before
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
-TIMEOUT = 1.0
+# Long enough for a busy machine to make a connection in.
+TIMEOUT = 2.0
 INSERT = "INSERT INTO posts (lane) VALUES ($1)"
 
 

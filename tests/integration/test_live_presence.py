@@ -11,6 +11,7 @@ from sampan.messaging.v1 import messaging_service_pb2 as pb
 from sampan.presence.v1 import presence_internal_service_pb2 as presence
 from sampan.presence.v1.events_pb2 import PresenceChanged
 from services.mesh.app import App
+from services.mesh.bus import flushed
 from services.stack.pki import Pki
 from tests.support.bus import ADMIN, NatsServer, nats_server
 from tests.support.databases import Clone
@@ -111,7 +112,7 @@ async def test_those_who_share_a_dialog_hear_who_comes_and_strangers_and_the_blo
             change = PresenceChanged(user_id=ann.id, status=status)
             await client.publish("sampan.presence.changed.00", change.SerializeToString())
             await client.publish("sampan.presence.changed.00", b"\xff\xff")
-            await client.flush()
+            await flushed(client)
             await devices[bob.id].becomes(
                 lambda status=status: [one.status for one in devices[bob.id].all("presence")][-1:] == [status]
             )

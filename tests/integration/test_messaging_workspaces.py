@@ -24,7 +24,7 @@ from tests.support.bus import nats_server
 from tests.support.chat import Recorder
 from tests.support.databases import Clone, messaging_app, workspace_app
 from tests.support.mesh import Minter, channel_as, serving
-from tests.support.waiting import until
+from tests.support.waiting import holds
 from tests.support.workspace import QUICK, People, people_of
 
 PEERS = {"identity": ["127.0.0.1:1"]}
@@ -92,13 +92,18 @@ async def test_who_leaves_or_is_removed_is_in_no_channel_of_the_workspace(both: 
     elsewhere = await both.channel(str(uuid.uuid4()), *all_of_them)
     await leaves.LeaveWorkspace(pb.LeaveWorkspaceRequest(workspace_id=made.id))
     await owner.RemoveMember(pb.RemoveMemberRequest(workspace_id=made.id, user_id=goes.id))
-    for dialog_id in inside:
-        await until(lambda one=dialog_id: both.members(one), {owner.id, stays.id}, within=20)
-        events = [one for one in both.heard.of(dialog_id) if one.HasField("member_removed")]
-        told = [(one.member_removed.user_id, one.actor_id) for one in events]
-        assert told == [(leaves.id, leaves.id), (goes.id, owner.id)]
-        went = [(user_id, seq) for where, user_id, seq in both.heard.went if where == dialog_id]
-        assert went == [(leaves.id, events[0].seq), (goes.id, events[1].seq)]
+
+    async def told() -> None:
+        for dialog_id in inside:
+            assert await both.members(dialog_id) == {owner.id, stays.id}
+            events = [one for one in both.heard.of(dialog_id) if one.HasField("member_removed")]
+            said = [(one.member_removed.user_id, one.actor_id) for one in events]
+            assert said == [(leaves.id, leaves.id), (goes.id, owner.id)]
+            went = [(user_id, seq) for where, user_id, seq in both.heard.went if where == dialog_id]
+            assert went == [(leaves.id, events[0].seq), (goes.id, events[1].seq)]
+
+    # Who is connected is told after the commit.
+    await holds(told)
     assert await both.members(elsewhere) == set(all_of_them)
 
 
@@ -107,9 +112,12 @@ async def test_a_closed_workspace_has_no_channels(both: Both) -> None:
     inside = [await both.channel(made.id, owner.id, member.id) for _ in range(3)]
     elsewhere = await both.channel(str(uuid.uuid4()), owner.id, member.id)
     await owner.DeleteWorkspace(pb.DeleteWorkspaceRequest(workspace_id=made.id))
-    for dialog_id in inside:
-        await until(lambda one=dialog_id: both.members(one), set(), within=20)
-    assert {where for where, _, _ in both.heard.went} == set(inside)
+
+    async def told() -> None:
+        assert [await both.members(dialog_id) for dialog_id in inside] == [set()] * 3
+        assert {where for where, _, _ in both.heard.went} == set(inside)
+
+    await holds(told)
     assert await both.members(elsewhere) == {owner.id, member.id}
 
 

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import grpc
-import httpx
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
@@ -18,6 +17,7 @@ from services.mesh.metrics import Distribution, Figure, Gauge, Histogram, LoopLa
 from services.mesh.settings import MeshSettings
 from services.stack.pki import Pki
 from services.stack.serve import Running
+from tests.support import http as plain
 from tests.support.mesh import PROBE, Minter, channel_as, probe_app
 from tests.support.waiting import until
 
@@ -35,7 +35,7 @@ class World:
 
     async def samples(self) -> dict[str, dict[tuple[str, ...], float]]:
         """Values by name and labels, as Prometheus would read them."""
-        async with httpx.AsyncClient() as client:
+        async with plain.client() as client:
             text = (await client.get(self.url, headers=OPENMETRICS)).text
         found: dict[str, dict[tuple[str, ...], float]] = {}
         for family in text_string_to_metric_families(text):
@@ -130,7 +130,7 @@ async def test_a_stranger_s_names_do_not_become_labels(world: World) -> None:
 
 
 async def test_only_get_metrics_is_answered(world: World) -> None:
-    async with httpx.AsyncClient() as client:
+    async with plain.client() as client:
         assert (await client.get(world.url.replace("/metrics", "/"))).status_code == 404
         assert (await client.post(world.url)).status_code == 404
 

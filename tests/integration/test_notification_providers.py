@@ -204,7 +204,7 @@ async def test_a_provider_that_says_nothing_is_given_up_and_asked_again(
 ) -> None:
     async with sms_server() as gateway:
         gateway.open.clear()
-        async with notifying(notification_database, pki, **by_http(gateway, provider_timeout=0.1)) as client:
+        async with notifying(notification_database, pki, **by_http(gateway, provider_timeout=1)) as client:
             delivery = await client.deliver(NUMBER)
 
             async def timed_out() -> bool:
@@ -244,7 +244,7 @@ async def test_several_workers_share_the_work_without_sending_anything_twice(
             await opened.enter_async_context(notifying(notification_database, pki, **settings))
             for _ in range(3)
         ]
-        ids = await asyncio.gather(*(clients[number % 3].deliver(NUMBER) for number in range(60)))
+        ids = await asyncio.gather(*(clients[number % 3].deliver(NUMBER) for number in range(24)))
         for one in ids:
             await clients[0].wait_for(one, "sent")
     assert sorted(headers["idempotency-key"] for headers, _ in gateway.requests) == sorted(ids)
@@ -276,7 +276,7 @@ async def test_a_process_killed_between_sending_and_writing_it_down_is_mended_by
 ) -> None:
     async with sms_server() as gateway:
         gateway.open.clear()
-        settings = by_http(gateway, lease_seconds=1, provider_timeout=0.9)
+        settings = by_http(gateway, lease_seconds=3, provider_timeout=2.5)
         async with own_process(notification_database, pki, tmp_path / "log", **settings) as running:
             delivery = await running.client.deliver(NUMBER)
 

@@ -213,7 +213,7 @@ async def case(request: pytest.FixtureRequest, shop: Till) -> Case:
 
 async def test_what_was_answered_is_answered_for_ever_to_the_byte(shop: Till, case: Case) -> None:
     request_id = str(uuid.uuid4())
-    many = await asyncio.gather(*(case.answer(case.request, request_id) for _ in range(50)))
+    many = await asyncio.gather(*(case.answer(case.request, request_id) for _ in range(10)))
     assert len(set(many)) == 1
     await case.since()
     books = await shop.books()

@@ -293,7 +293,7 @@ async def shop(
 QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=QUIET, print_blob=True)
+@settings(max_examples=8, deadline=None, suppress_health_check=QUIET, print_blob=True)
 @given(steps=st.lists(STEPS, min_size=10, max_size=40))
 async def test_books_equal_the_model_after_each_step(shop: Till, steps: list[Step]) -> None:
     await played(shop, steps)

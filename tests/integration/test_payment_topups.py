@@ -426,7 +426,7 @@ async def test_two_sweepers_and_the_news_at_once_credit_once(
     payment_database: Clone, pki: Pki, tmp_path: Path
 ) -> None:
     async with till(payment_database, pki, tmp_path) as one, till(payment_database, pki, tmp_path) as two:
-        begun = [await one.paying() for _ in range(20)]
+        begun = [await one.paying() for _ in range(8)]
         for _, made in begun:
             one.journal.take(one.notice(made, payment_id=f"begun-{made.id}"))
         news = [

@@ -88,9 +88,9 @@ async def test_calls_at_once_do_not_wait_for_each_other_on_a_frozen_redis(here: 
     somchai, mali = here.friends()
     here.redis.freeze(frozen=True)
     started = time.monotonic()
-    reasons = await asyncio.gather(*(reason(mali.sees(somchai.id)) for _ in range(100)))
+    reasons = await asyncio.gather(*(reason(mali.sees(somchai.id)) for _ in range(30)))
     assert set(reasons) == {"UNAVAILABLE"}
-    # The setting is 1 s, a call's deadline 5 s.
+    # The setting is 1 s, a call's deadline 5 s: one after another they would take 30 s.
     assert time.monotonic() - started < 5
 
 
@@ -163,11 +163,16 @@ async def test_one_process_of_several_is_enough(here: Place, heard: Heard) -> No
         third = await stack.enter_async_context(here.replica())
         somchai = here.somebody()
         await third.renew((somchai.id, "phone"), seconds=3)
-        await until(lambda: heard.last(somchai.id), "online", within=3)
+        await until(lambda: told_online(heard, somchai.id), True, within=20)
         await stack.aclose()
         await until(lambda: heard.last(somchai.id), "offline", within=20)
     # Who goes between saying and having said is said again by another.
     assert [status for status, _ in itertools.groupby(heard.of(somchai.id))] == ["online", "offline"]
+
+
+async def told_online(heard: Heard, user_id: str) -> bool:
+    """Whether it was told that somebody is there, whatever was told since."""
+    return "online" in heard.of(user_id)
 
 
 async def test_a_device_that_flaps_is_told_once_a_second_and_at_last_as_it_is(

@@ -206,12 +206,12 @@ async def test_redis_started_anew_is_found_again(tmp_path: Path) -> None:
 
 
 async def test_a_frozen_redis_delays_one_round_of_calls_and_no_more(tmp_path: Path) -> None:
-    async with own_redis(tmp_path, "probe") as server, limiter(server.url("probe"), timeout=0.05) as one:
+    async with own_redis(tmp_path, "probe") as server, limiter(server.url("probe"), timeout=0.5) as one:
         server.freeze(frozen=True)
         started = time.monotonic()
         assert await admitted([one], "a", 3, 3600.0, 50) == 3
-        # 50 ms by the setting; the rest is for a busy machine.
-        assert time.monotonic() - started < 1.0
+        # One after another they would wait 25 s.
+        assert time.monotonic() - started < 10
         assert one.away
         # Not a single call waits now.
         for number in range(100):

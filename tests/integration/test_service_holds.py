@@ -178,7 +178,7 @@ async def test_what_expired_is_neither_paid_nor_placed_again(people: Payers) -> 
     async def held() -> int:
         return (await saga.sender.get(wallet)).held
 
-    await until(held, 0, within=10)
+    await until(held, 0, within=20)
     assert await reason(saga.settle()) == "HOLD_EXPIRED"
     assert await reason(saga.place(expires_in=1)) == "HOLD_EXPIRED"
     assert await reason(saga.release()) == "HOLD_EXPIRED"

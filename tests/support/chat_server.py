@@ -52,6 +52,8 @@ class Faults:
     refuse_streams: int = 0
     # Sends that are kept, and whose stream breaks before the answer.
     break_after_send: int = 0
+    # Unary sends that are answered only when so many of them wait.
+    gather_sends: int = 1
     # Unary sends that are kept and answered UNAVAILABLE.
     lose_answers: int = 0
     # Replies that say QUEUE_FULL, with nothing kept.
@@ -79,6 +81,7 @@ class ChatServer(IdentityServiceServicer, MessagingServiceServicer):
         self.streams: list[Stream] = []
         self.hellos: list[frame_pb2.Hello] = []
         self.unary_sends = 0
+        self._gathered = asyncio.Event()
 
     # What tests do to it.
 
@@ -219,6 +222,9 @@ class ChatServer(IdentityServiceServicer, MessagingServiceServicer):
         if request.dialog_id not in self.dialogs:
             await refuse(context, grpc.StatusCode.NOT_FOUND, "DIALOG_NOT_FOUND")
         kept = self.keep(user, send)
+        if self.unary_sends >= self.faults.gather_sends:
+            self._gathered.set()
+        await self._gathered.wait()
         if self.faults.lose_answers:
             self.faults.lose_answers -= 1
             await refuse(context, grpc.StatusCode.UNAVAILABLE, "OUTCOME_UNKNOWN")

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import httpx
 
+from tests.support import http as plain
 from tests.support.doors import GrpcDoor, GrpcWebDoor, Reply, RestDoor
 from tests.support.stack import Stack
 
@@ -45,10 +46,10 @@ class Clients:
     @asynccontextmanager
     async def of(cls, stack: Stack) -> AsyncIterator[Clients]:
         """Opens them; closed at the end of the block."""
-        transport = httpx.AsyncHTTPTransport(local_address=loopback(), retries=1)
+        transport = plain.transport(local_address=loopback(), retries=1)
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{stack.port}")
         try:
-            async with httpx.AsyncClient(transport=transport, base_url=stack.url, timeout=20) as http:
+            async with plain.client(transport=transport, base_url=stack.url, timeout=20) as http:
                 yield cls(http, RestDoor(http), GrpcDoor(channel), GrpcWebDoor(http))
         finally:
             await channel.close(None)

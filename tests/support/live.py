@@ -181,6 +181,11 @@ class Replica:
     stub: MessagingServiceStub
     channel: grpc.aio.Channel
 
+    async def waiting(self) -> int:
+        """Messages that wait to be written."""
+        figures = [figure for observe in self.app.observed for figure in await observe()]
+        return sum(int(one.value) for one in figures if one.name == "sampan_group_commit_queue")
+
     @property
     def live(self) -> Any:
         """Its live delivery, to look at."""

@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed
 
 from sampan.messaging.v1 import frame_pb2
 from sampan.messaging.v1.messaging_service_pb2_grpc import MessagingServiceStub
+from tests.support import http as plain
 from tests.support.chat import Talker
 from tests.support.clients import Clients, Person
 from tests.support.live import Device
@@ -66,9 +67,7 @@ class Edge:
             limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
             async with (
                 Clients.of(stack) as clients,
-                httpx.AsyncClient(
-                    base_url=stack.url, timeout=httpx.Timeout(20, read=None), limits=limits
-                ) as http,
+                plain.client(base_url=stack.url, timeout=httpx.Timeout(20, read=None), limits=limits) as http,
             ):
                 yield cls(stack, clients, channel, http)
         finally:

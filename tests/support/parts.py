@@ -13,6 +13,7 @@ import psutil
 
 from services.stack.supervisor import is_same
 from services.stack.topology import EDGE, PROCESSES, SERVERS
+from tests.support import http as plain
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
@@ -38,7 +39,7 @@ def stop(stack: Stack, part: str) -> int:
     return pid
 
 
-async def another(stack: Stack, part: str, pid: int, *, within: float = 20) -> int:
+async def another(stack: Stack, part: str, pid: int, *, within: float = 30) -> int:
     """Waits until a part runs in another process than `pid`; returns that."""
 
     async def is_another() -> bool:
@@ -49,9 +50,9 @@ async def another(stack: Stack, part: str, pid: int, *, within: float = 20) -> i
     return pid_of(stack, part)
 
 
-async def well(stack: Stack, *, within: float = 20) -> float:
+async def well(stack: Stack, *, within: float = 30) -> float:
     """Waits until the stack says that all of it is well; returns the seconds it took."""
-    async with httpx.AsyncClient(base_url=stack.url, timeout=5) as http:
+    async with plain.client(base_url=stack.url, timeout=5) as http:
 
         async def health() -> int:
             try:

@@ -16,6 +16,7 @@ from sampan.presence.v1 import presence_service_pb2 as pb
 from sampan.presence.v1.presence_internal_service_pb2_grpc import PresenceInternalServiceStub
 from sampan.presence.v1.presence_service_pb2_grpc import PresenceServiceStub
 from services.mesh.app import App
+from services.mesh.bus import flushed
 from services.mesh.call import Call
 from services.mesh.settings import MeshSettings, ServiceSettings
 from services.presence.events import bucket
@@ -86,7 +87,7 @@ async def listening(nats: NatsServer) -> AsyncIterator[Heard]:
             heard.hear(message.subject, message.data)
 
         await client.subscribe("sampan.presence.>", cb=hear)
-        await client.flush()
+        await flushed(client)
         yield heard
 
 

@@ -22,14 +22,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.support import waiting
 from tests.support.stack import free_port
 
 
-async def until(check: Callable[[], Awaitable[bool]], seconds: float = 15) -> None:
+async def until(check: Callable[[], Awaitable[bool]], seconds: float = 20) -> None:
     """Waits for something to become true. Fails when it does not in time."""
-    async with asyncio.timeout(seconds):
-        while not await check():
-            await asyncio.sleep(0.01)
+    await waiting.until(check, True, within=seconds)
 
 
 class Mailbox:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import asyncpg
@@ -62,6 +62,11 @@ class Stack:
     measured: bool = True
 
     @property
+    def commanded(self) -> Stack:
+        """The same with commands that are measured, whatever its services are."""
+        return replace(self, measured=True)
+
+    @property
     def url(self) -> str:
         """Where its edge listens."""
         return f"http://127.0.0.1:{self.port}"
@@ -86,7 +91,7 @@ class Stack:
         more = {**(self.extra or {}), **(extra or {})}
         return environment(self.home, self.port, more, measured=self.measured)
 
-    def command(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Runs `sampan` on this stack."""
         return subprocess.run(
             [sys.executable, "-m", "services.stack.cli", *arguments],

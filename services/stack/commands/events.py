@@ -127,6 +127,7 @@ async def follow(subject: str, count: int) -> None:
     import nats
     import nats.errors
 
+    from services.mesh.bus import flushed
     from services.stack.addresses import addresses_of
     from services.stack.pki import OPERATOR
 
@@ -137,7 +138,7 @@ async def follow(subject: str, count: int) -> None:
     except (nats.errors.Error, OSError, TimeoutError):
         raise StackError("nats", "does not answer", "Is it up? ./scripts/sampan status") from None
     heard = await client.subscribe(subject)
-    await client.flush()
+    await flushed(client)
     typer.echo(f"listening to {subject}", err=True)
     seen = 0
     try:
