@@ -96,7 +96,7 @@ async def build(
                 service,
                 Contacts(base.database, people),
                 keys,
-                ended.watch,
+                ended,
                 Standings(base.database, sessions, idempotency, announcer),
                 idempotency,
             ),

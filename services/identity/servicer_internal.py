@@ -10,11 +10,12 @@ from sampan.identity.v1 import identity_internal_service_pb2 as pb
 from services.identity.contacts import Contacts
 from services.identity.domain import AccountStatus, IdentifierKind, Standing
 from services.identity.keyring import KeyRing
+from services.identity.recent_revocations import RecentRevocations
 from services.identity.service import IdentityService
 from services.identity.standings import Standings
 from services.mesh.call import Call
 from services.mesh.idempotency import Idempotency
-from services.mesh.revocation import Watch
+from services.mesh.revocation import Revocation
 
 _CHANNELS = {IdentifierKind.PHONE: "sms", IdentifierKind.EMAIL: "email"}
 
@@ -27,7 +28,7 @@ class IdentityInternalServicer:
         service: IdentityService,
         contacts: Contacts,
         keys: KeyRing,
-        revocations: Watch,
+        revocations: RecentRevocations,
         standings: Standings,
         idempotency: Idempotency,
     ) -> None:
@@ -41,13 +42,16 @@ class IdentityInternalServicer:
     async def WatchRevocations(
         self, request: pb.WatchRevocationsRequest, _: Call
     ) -> AsyncGenerator[pb.WatchRevocationsResponse]:
-        async with aclosing(self._revocations(request.after)) as pages:
+        async with aclosing(self._revocations.watch(request.after)) as pages:
             async for page in pages:
-                answer = pb.WatchRevocationsResponse(complete=page.complete)
-                for one in page.revocations:
-                    shown = answer.revocations.add(number=one.number, session_id=one.session_id)
-                    shown.until.FromNanoseconds(int(one.until * 1e9))
-                yield answer
+                told = [_ended(one) for one in page.revocations]
+                yield pb.WatchRevocationsResponse(revocations=told, complete=page.complete)
+
+    async def ListRevocations(
+        self, request: pb.ListRevocationsRequest, _: Call
+    ) -> pb.ListRevocationsResponse:
+        found = await self._revocations.after(request.after)
+        return pb.ListRevocationsResponse(revocations=[_ended(one) for one in found])
 
     async def SetRole(self, request: pb.SetRoleRequest, call: Call) -> pb.SetRoleResponse:
         user_id, roles = await self._service.set_role(
@@ -89,3 +93,9 @@ def _shown(standing: Standing) -> pb.Standing:
     return pb.Standing(
         user_id=str(standing.account_id), status=standing.status.value, kyc_tier=standing.kyc_tier
     )
+
+
+def _ended(revocation: Revocation) -> pb.Revocation:
+    shown = pb.Revocation(number=revocation.number, session_id=revocation.session_id)
+    shown.until.FromNanoseconds(int(revocation.until * 1e9))
+    return shown

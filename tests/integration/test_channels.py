@@ -64,6 +64,7 @@ def test_the_service_config_says_what_the_contract_says() -> None:
         "ListDeliveries",
         "ReplayDead",
         "WatchRevocations",
+        "ListRevocations",
         "SetRole",
         "SetKycTier",
         "SetStatus",

@@ -98,7 +98,9 @@ class Replica(ProbeServicer):
         await self._serve(call)
         yield identity_pb.WatchRevocationsResponse(complete=True)
 
-    ReplayDead = SetRole = SetKycTier = SetStatus = GetContact = ListAccounts = ListDeliveries
+    ReplayDead = ListRevocations = SetRole = SetKycTier = SetStatus = GetContact = ListAccounts = (
+        ListDeliveries
+    )
 
 
 def playing(name: str, contract: str, servicer: object, pki: Pki, **settings: Any) -> App:

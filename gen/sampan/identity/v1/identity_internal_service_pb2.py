@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sampan.options.v1 import policy_pb2 as sampan_dot_options_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2sampan/identity/v1/identity_internal_service.proto\x12\x12sampan.identity.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1esampan/options/v1/policy.proto\"1\n\x17WatchRevocationsRequest\x12\x16\n\x05\x61\x66ter\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"a\n\x18WatchRevocationsResponse\x12\x33\n\x0brevocations\x18\x01 \x03(\x0b\x32\x1e.sampan.identity.v1.Revocation\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\"[\n\nRevocation\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12)\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"w\n\x0eSetRoleRequest\x12\x17\n\x04user\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1a\n\x04role\x18\x02 \x01(\tB\x0c\xbaH\tr\x07R\x05\x61\x64min\x12\x0f\n\x07granted\x18\x03 \x01(\x08\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"1\n\x0fSetRoleResponse\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\"j\n\x11SetKycTierRequest\x12\x17\n\x04user\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1b\n\x08kyc_tier\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x03(\x00\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"D\n\x12SetKycTierResponse\x12.\n\x08standing\x18\x01 \x01(\x0b\x32\x1c.sampan.identity.v1.Standing\"\x8c\x01\n\x10SetStatusRequest\x12\x17\n\x04user\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12(\n\x06status\x18\x02 \x01(\tB\x18\xbaH\x15r\x13R\x06\x61\x63tiveR\tsuspended\x12\x14\n\x0c\x65nd_sessions\x18\x03 \x01(\x08\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"C\n\x11SetStatusResponse\x12.\n\x08standing\x18\x01 \x01(\x0b\x32\x1c.sampan.identity.v1.Standing\"=\n\x08Standing\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\x10\n\x08kyc_tier\x18\x03 \x01(\x05\"4\n\x11RotateKeysRequest\x12\x1f\n\nrequest_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"R\n\x12RotateKeysResponse\x12\x0b\n\x03kid\x18\x01 \x01(\t\x12/\n\x0b\x61\x63tive_from\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"O\n\x11GetContactRequest\x12\x1c\n\naccount_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1c\n\nsession_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"K\n\x12GetContactResponse\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0f\n\x02to\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x13\n\x06\x64\x65vice\x18\x03 \x01(\tB\x03\x80\x01\x01\"4\n\x13ListAccountsRequest\x12\x1d\n\x03ids\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xe8\x07\"\x05r\x03\xb0\x01\x01\"#\n\x14ListAccountsResponse\x12\x0b\n\x03ids\x18\x01 \x03(\t2\xac\x07\n\x17IdentityInternalService\x12\xd3\x01\n\x10WatchRevocations\x12+.sampan.identity.v1.WatchRevocationsRequest\x1a,.sampan.identity.v1.WatchRevocationsResponse\"b\xb2\xe1\x18^\x08\x04\x12\tanalytics\x12\x08identity\x12\x07profile\x12\x0cnotification\x12\tmessaging\x12\x07payment\x12\x08presence\x12\x03web\x12\tworkspace(\x01\x30\x01\x12j\n\x07SetRole\x12\".sampan.identity.v1.SetRoleRequest\x1a#.sampan.identity.v1.SetRoleResponse\"\x16\xb2\xe1\x18\x12\x08\x04\x12\x08operator\"\x02\x08\x05(\x02\x12s\n\nSetKycTier\x12%.sampan.identity.v1.SetKycTierRequest\x1a&.sampan.identity.v1.SetKycTierResponse\"\x16\xb2\xe1\x18\x12\x08\x04\x12\x08operator\"\x02\x08\x05(\x02\x12p\n\tSetStatus\x12$.sampan.identity.v1.SetStatusRequest\x1a%.sampan.identity.v1.SetStatusResponse\"\x16\xb2\xe1\x18\x12\x08\x04\x12\x08operator\"\x02\x08\x05(\x02\x12w\n\nGetContact\x12%.sampan.identity.v1.GetContactRequest\x1a&.sampan.identity.v1.GetContactResponse\"\x1a\xb2\xe1\x18\x16\x08\x04\x12\x0cnotification\"\x02\x08\x03(\x01\x12z\n\x0cListAccounts\x12\'.sampan.identity.v1.ListAccountsRequest\x1a(.sampan.identity.v1.ListAccountsResponse\"\x17\xb2\xe1\x18\x13\x08\x04\x12\tmessaging\"\x02\x08\x05(\x01\x12s\n\nRotateKeys\x12%.sampan.identity.v1.RotateKeysRequest\x1a&.sampan.identity.v1.RotateKeysResponse\"\x16\xb2\xe1\x18\x12\x08\x04\x12\x08operator\"\x02\x08\x05(\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2sampan/identity/v1/identity_internal_service.proto\x12\x12sampan.identity.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1esampan/options/v1/policy.proto\"1\n\x17WatchRevocationsRequest\x12\x16\n\x05\x61\x66ter\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"a\n\x18WatchRevocationsResponse\x12\x33\n\x0brevocations\x18\x01 \x03(\x0b\x32\x1e.sampan.identity.v1.Revocation\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\"0\n\x16ListRevocationsRequest\x12\x16\n\x05\x61\x66ter\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"N\n\x17ListRevocationsResponse\x12\x33\n\x0brevocations\x18\x01 \x03(\x0b\x32\x1e.sampan.identity.v1.Revocation\"[\n\nRevocation\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12)\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"w\n\x0eSetRoleRequest\x12\x17\n\x04user\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1a\n\x04role\x18\x02 \x01(\tB\x0c\xbaH\tr\x07R\x05\x61\x64min\x12\x0f\n\x07granted\x18\x03 \x01(\x08\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"1\n\x0fSetRoleResponse\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\"j\n\x11SetKycTierRequest\x12\x17\n\x04user\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1b\n\x08kyc_tier\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x03(\x00\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"D\n\x12SetKycTierResponse\x12.\n\x08standing\x18\x01 \x01(\x0b\x32\x1c.sampan.identity.v1.Standing\"\x8c\x01\n\x10SetStatusRequest\x12\x17\n\x04user\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12(\n\x06status\x18\x02 \x01(\tB\x18\xbaH\x15r\x13R\x06\x61\x63tiveR\tsuspended\x12\x14\n\x0c\x65nd_sessions\x18\x03 \x01(\x08\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"C\n\x11SetStatusResponse\x12.\n\x08standing\x18\x01 \x01(\x0b\x32\x1c.sampan.identity.v1.Standing\"=\n\x08Standing\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\x10\n\x08kyc_tier\x18\x03 \x01(\x05\"4\n\x11RotateKeysRequest\x12\x1f\n\nrequest_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"R\n\x12RotateKeysResponse\x12\x0b\n\x03kid\x18\x01 \x01(\t\x12/\n\x0b\x61\x63tive_from\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"O\n\x11GetContactRequest\x12\x1c\n\naccount_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1c\n\nsession_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"K\n\x12GetContactResponse\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0f\n\x02to\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x13\n\x06\x64\x65vice\x18\x03 \x01(\tB\x03\x80\x01\x01\"4\n\x13ListAccountsRequest\x12\x1d\n\x03ids\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xe8\x07\"\x05r\x03\xb0\x01\x01\"#\n\x14ListAccountsResponse\x12\x0b\n\x03ids\x18\x01 \x03(\t2\x84\t\n\x17IdentityInternalService\x12\xd3\x01\n\x10WatchRevocations\x12+.sampan.identity.v1.WatchRevocationsRequest\x1a,.sampan.identity.v1.WatchRevocationsResponse\"b\xb2\xe1\x18^\x08\x04\x12\tanalytics\x12\x08identity\x12\x07profile\x12\x0cnotification\x12\tmessaging\x12\x07payment\x12\x08presence\x12\x03web\x12\tworkspace(\x01\x30\x01\x12\xd5\x01\n\x0fListRevocations\x12*.sampan.identity.v1.ListRevocationsRequest\x1a+.sampan.identity.v1.ListRevocationsResponse\"i\x88\x02\x01\xb2\xe1\x18\x62\x08\x04\x12\tanalytics\x12\x08identity\x12\x07profile\x12\x0cnotification\x12\tmessaging\x12\x07payment\x12\x08presence\x12\x03web\x12\tworkspace\"\x02\x08\x02(\x01\x12j\n\x07SetRole\x12\".sampan.identity.v1.SetRoleRequest\x1a#.sampan.identity.v1.SetRoleResponse\"\x16\xb2\xe1\x18\x12\x08\x04\x12\x08operator\"\x02\x08\x05(\x02\x12s\n\nSetKycTier\x12%.sampan.identity.v1.SetKycTierRequest\x1a&.sampan.identity.v1.SetKycTierResponse\"\x16\xb2\xe1\x18\x12\x08\x04\x12\x08operator\"\x02\x08\x05(\x02\x12p\n\tSetStatus\x12$.sampan.identity.v1.SetStatusRequest\x1a%.sampan.identity.v1.SetStatusResponse\"\x16\xb2\xe1\x18\x12\x08\x04\x12\x08operator\"\x02\x08\x05(\x02\x12w\n\nGetContact\x12%.sampan.identity.v1.GetContactRequest\x1a&.sampan.identity.v1.GetContactResponse\"\x1a\xb2\xe1\x18\x16\x08\x04\x12\x0cnotification\"\x02\x08\x03(\x01\x12z\n\x0cListAccounts\x12\'.sampan.identity.v1.ListAccountsRequest\x1a(.sampan.identity.v1.ListAccountsResponse\"\x17\xb2\xe1\x18\x13\x08\x04\x12\tmessaging\"\x02\x08\x05(\x01\x12s\n\nRotateKeys\x12%.sampan.identity.v1.RotateKeysRequest\x1a&.sampan.identity.v1.RotateKeysResponse\"\x16\xb2\xe1\x18\x12\x08\x04\x12\x08operator\"\x02\x08\x05(\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WATCHREVOCATIONSREQUEST'].fields_by_name['after']._loaded_options = None
   _globals['_WATCHREVOCATIONSREQUEST'].fields_by_name['after']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_LISTREVOCATIONSREQUEST'].fields_by_name['after']._loaded_options = None
+  _globals['_LISTREVOCATIONSREQUEST'].fields_by_name['after']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_SETROLEREQUEST'].fields_by_name['user']._loaded_options = None
   _globals['_SETROLEREQUEST'].fields_by_name['user']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_SETROLEREQUEST'].fields_by_name['role']._loaded_options = None
@@ -68,6 +70,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTACCOUNTSREQUEST'].fields_by_name['ids']._serialized_options = b'\272H\r\222\001\n\020\350\007\"\005r\003\260\001\001'
   _globals['_IDENTITYINTERNALSERVICE'].methods_by_name['WatchRevocations']._loaded_options = None
   _globals['_IDENTITYINTERNALSERVICE'].methods_by_name['WatchRevocations']._serialized_options = b'\262\341\030^\010\004\022\tanalytics\022\010identity\022\007profile\022\014notification\022\tmessaging\022\007payment\022\010presence\022\003web\022\tworkspace(\001'
+  _globals['_IDENTITYINTERNALSERVICE'].methods_by_name['ListRevocations']._loaded_options = None
+  _globals['_IDENTITYINTERNALSERVICE'].methods_by_name['ListRevocations']._serialized_options = b'\210\002\001\262\341\030b\010\004\022\tanalytics\022\010identity\022\007profile\022\014notification\022\tmessaging\022\007payment\022\010presence\022\003web\022\tworkspace\"\002\010\002(\001'
   _globals['_IDENTITYINTERNALSERVICE'].methods_by_name['SetRole']._loaded_options = None
   _globals['_IDENTITYINTERNALSERVICE'].methods_by_name['SetRole']._serialized_options = b'\262\341\030\022\010\004\022\010operator\"\002\010\005(\002'
   _globals['_IDENTITYINTERNALSERVICE'].methods_by_name['SetKycTier']._loaded_options = None
@@ -84,34 +88,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHREVOCATIONSREQUEST']._serialized_end=217
   _globals['_WATCHREVOCATIONSRESPONSE']._serialized_start=219
   _globals['_WATCHREVOCATIONSRESPONSE']._serialized_end=316
-  _globals['_REVOCATION']._serialized_start=318
-  _globals['_REVOCATION']._serialized_end=409
-  _globals['_SETROLEREQUEST']._serialized_start=411
-  _globals['_SETROLEREQUEST']._serialized_end=530
-  _globals['_SETROLERESPONSE']._serialized_start=532
-  _globals['_SETROLERESPONSE']._serialized_end=581
-  _globals['_SETKYCTIERREQUEST']._serialized_start=583
-  _globals['_SETKYCTIERREQUEST']._serialized_end=689
-  _globals['_SETKYCTIERRESPONSE']._serialized_start=691
-  _globals['_SETKYCTIERRESPONSE']._serialized_end=759
-  _globals['_SETSTATUSREQUEST']._serialized_start=762
-  _globals['_SETSTATUSREQUEST']._serialized_end=902
-  _globals['_SETSTATUSRESPONSE']._serialized_start=904
-  _globals['_SETSTATUSRESPONSE']._serialized_end=971
-  _globals['_STANDING']._serialized_start=973
-  _globals['_STANDING']._serialized_end=1034
-  _globals['_ROTATEKEYSREQUEST']._serialized_start=1036
-  _globals['_ROTATEKEYSREQUEST']._serialized_end=1088
-  _globals['_ROTATEKEYSRESPONSE']._serialized_start=1090
-  _globals['_ROTATEKEYSRESPONSE']._serialized_end=1172
-  _globals['_GETCONTACTREQUEST']._serialized_start=1174
-  _globals['_GETCONTACTREQUEST']._serialized_end=1253
-  _globals['_GETCONTACTRESPONSE']._serialized_start=1255
-  _globals['_GETCONTACTRESPONSE']._serialized_end=1330
-  _globals['_LISTACCOUNTSREQUEST']._serialized_start=1332
-  _globals['_LISTACCOUNTSREQUEST']._serialized_end=1384
-  _globals['_LISTACCOUNTSRESPONSE']._serialized_start=1386
-  _globals['_LISTACCOUNTSRESPONSE']._serialized_end=1421
-  _globals['_IDENTITYINTERNALSERVICE']._serialized_start=1424
-  _globals['_IDENTITYINTERNALSERVICE']._serialized_end=2364
+  _globals['_LISTREVOCATIONSREQUEST']._serialized_start=318
+  _globals['_LISTREVOCATIONSREQUEST']._serialized_end=366
+  _globals['_LISTREVOCATIONSRESPONSE']._serialized_start=368
+  _globals['_LISTREVOCATIONSRESPONSE']._serialized_end=446
+  _globals['_REVOCATION']._serialized_start=448
+  _globals['_REVOCATION']._serialized_end=539
+  _globals['_SETROLEREQUEST']._serialized_start=541
+  _globals['_SETROLEREQUEST']._serialized_end=660
+  _globals['_SETROLERESPONSE']._serialized_start=662
+  _globals['_SETROLERESPONSE']._serialized_end=711
+  _globals['_SETKYCTIERREQUEST']._serialized_start=713
+  _globals['_SETKYCTIERREQUEST']._serialized_end=819
+  _globals['_SETKYCTIERRESPONSE']._serialized_start=821
+  _globals['_SETKYCTIERRESPONSE']._serialized_end=889
+  _globals['_SETSTATUSREQUEST']._serialized_start=892
+  _globals['_SETSTATUSREQUEST']._serialized_end=1032
+  _globals['_SETSTATUSRESPONSE']._serialized_start=1034
+  _globals['_SETSTATUSRESPONSE']._serialized_end=1101
+  _globals['_STANDING']._serialized_start=1103
+  _globals['_STANDING']._serialized_end=1164
+  _globals['_ROTATEKEYSREQUEST']._serialized_start=1166
+  _globals['_ROTATEKEYSREQUEST']._serialized_end=1218
+  _globals['_ROTATEKEYSRESPONSE']._serialized_start=1220
+  _globals['_ROTATEKEYSRESPONSE']._serialized_end=1302
+  _globals['_GETCONTACTREQUEST']._serialized_start=1304
+  _globals['_GETCONTACTREQUEST']._serialized_end=1383
+  _globals['_GETCONTACTRESPONSE']._serialized_start=1385
+  _globals['_GETCONTACTRESPONSE']._serialized_end=1460
+  _globals['_LISTACCOUNTSREQUEST']._serialized_start=1462
+  _globals['_LISTACCOUNTSREQUEST']._serialized_end=1514
+  _globals['_LISTACCOUNTSRESPONSE']._serialized_start=1516
+  _globals['_LISTACCOUNTSRESPONSE']._serialized_end=1551
+  _globals['_IDENTITYINTERNALSERVICE']._serialized_start=1554
+  _globals['_IDENTITYINTERNALSERVICE']._serialized_end=2710
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,11 @@ class IdentityInternalServiceStub:
                 request_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.WatchRevocationsRequest.SerializeToString,
                 response_deserializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.WatchRevocationsResponse.FromString,
                 _registered_method=True)
+        self.ListRevocations = channel.unary_unary(
+                '/sampan.identity.v1.IdentityInternalService/ListRevocations',
+                request_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.ListRevocationsRequest.SerializeToString,
+                response_deserializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.ListRevocationsResponse.FromString,
+                _registered_method=True)
         self.SetRole = channel.unary_unary(
                 '/sampan.identity.v1.IdentityInternalService/SetRole',
                 request_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetRoleRequest.SerializeToString,
@@ -80,6 +85,13 @@ class IdentityInternalServiceServicer:
         """Sessions that ended before their access tokens did, in the order in which they ended: those of the past at once,
         others within half a second of their end. An answer without any comes every two seconds and says that nothing is
         missing. A service reads all of it before it serves, and listens as long as it does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRevocations(self, request, context):
+        """The same as far as it is known now, at most 1000. For processes of a version that does not watch.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -146,6 +158,11 @@ def add_IdentityInternalServiceServicer_to_server(servicer, server):
                     request_deserializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.WatchRevocationsRequest.FromString,
                     response_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.WatchRevocationsResponse.SerializeToString,
             ),
+            'ListRevocations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRevocations,
+                    request_deserializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.ListRevocationsRequest.FromString,
+                    response_serializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.ListRevocationsResponse.SerializeToString,
+            ),
             'SetRole': grpc.unary_unary_rpc_method_handler(
                     servicer.SetRole,
                     request_deserializer=sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.SetRoleRequest.FromString,
@@ -205,6 +222,33 @@ class IdentityInternalService:
             '/sampan.identity.v1.IdentityInternalService/WatchRevocations',
             sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.WatchRevocationsRequest.SerializeToString,
             sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.WatchRevocationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRevocations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.identity.v1.IdentityInternalService/ListRevocations',
+            sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.ListRevocationsRequest.SerializeToString,
+            sampan_dot_identity_dot_v1_dot_identity__internal__service__pb2.ListRevocationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

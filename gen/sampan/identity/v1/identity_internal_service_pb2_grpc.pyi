@@ -7,6 +7,7 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from sampan.identity.v1 import identity_internal_service_pb2 as _identity_internal_service_pb2
 import abc as _abc_1
+import builtins as _builtins
 import grpc as _grpc
 import sys
 import typing as _typing
@@ -15,6 +16,11 @@ if sys.version_info >= (3, 11):
     from typing import Self as _Self
 else:
     from typing_extensions import Self as _Self
+
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
 
 _T = _typing.TypeVar("_T")
 
@@ -38,6 +44,10 @@ class IdentityInternalServiceStub:
     others within half a second of their end. An answer without any comes every two seconds and says that nothing is
     missing. A service reads all of it before it serves, and listens as long as it does.
     """
+    @_builtins.property
+    @_deprecated("""This method has been marked as deprecated using proto method options.""")
+    def ListRevocations(self) -> _grpc.UnaryUnaryMultiCallable[_identity_internal_service_pb2.ListRevocationsRequest, _identity_internal_service_pb2.ListRevocationsResponse]:
+        """The same as far as it is known now, at most 1000. For processes of a version that does not watch."""
     SetRole: _grpc.UnaryUnaryMultiCallable[_identity_internal_service_pb2.SetRoleRequest, _identity_internal_service_pb2.SetRoleResponse]
     """Gives a person a role, or takes it. Their sessions end, so that no token says otherwise.
     The same `request_id` again, by the same caller, ends no session twice and is answered with the roles as they are now.
@@ -77,6 +87,10 @@ class IdentityInternalServiceAsyncStub(IdentityInternalServiceStub):
     others within half a second of their end. An answer without any comes every two seconds and says that nothing is
     missing. A service reads all of it before it serves, and listens as long as it does.
     """
+    @_builtins.property
+    @_deprecated("""This method has been marked as deprecated using proto method options.""")
+    def ListRevocations(self) -> _aio.UnaryUnaryMultiCallable[_identity_internal_service_pb2.ListRevocationsRequest, _identity_internal_service_pb2.ListRevocationsResponse]:  # type: ignore[override]
+        """The same as far as it is known now, at most 1000. For processes of a version that does not watch."""
     SetRole: _aio.UnaryUnaryMultiCallable[_identity_internal_service_pb2.SetRoleRequest, _identity_internal_service_pb2.SetRoleResponse]  # type: ignore[assignment]
     """Gives a person a role, or takes it. Their sessions end, so that no token says otherwise.
     The same `request_id` again, by the same caller, ends no session twice and is answered with the roles as they are now.
@@ -119,6 +133,15 @@ class IdentityInternalServiceServicer(metaclass=_abc_1.ABCMeta):
         others within half a second of their end. An answer without any comes every two seconds and says that nothing is
         missing. A service reads all of it before it serves, and listens as long as it does.
         """
+
+    @_deprecated("""The same as far as it is known now, at most 1000. For processes of a version that does not watch.""")
+    @_abc_1.abstractmethod
+    def ListRevocations(
+        self,
+        request: _identity_internal_service_pb2.ListRevocationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_internal_service_pb2.ListRevocationsResponse, _abc.Awaitable[_identity_internal_service_pb2.ListRevocationsResponse]]:
+        """The same as far as it is known now, at most 1000. For processes of a version that does not watch."""
 
     @_abc_1.abstractmethod
     def SetRole(
