@@ -63,14 +63,9 @@ async def build(
     accounts = Accounts(people, events, clock)
     issuer = _issuer(keys, base.vault, mesh, settings)
     sessions = _sessions(base.database, people, issuer, idempotency, events, settings, clock)
+    tried = settings.unproven_claims_tried
     service = IdentityService(
-        base.database,
-        passwords,
-        people,
-        accounts,
-        sessions,
-        idempotency,
-        claims_tried=settings.unproven_claims_tried,
+        base.database, passwords, people, accounts, sessions, idempotency, claims_tried=tried
     )
     codes = Codes(
         base.database,

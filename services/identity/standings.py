@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 from uuid import UUID
@@ -17,6 +16,7 @@ from services.identity.sessions import Sessions
 from services.mesh.database import Database
 from services.mesh.errors import NotFound, SampanError
 from services.mesh.idempotency import Idempotency, Key
+from services.mesh.resting import rest
 
 # People of whom payment is told in one go.
 _ROUND = 100
@@ -72,12 +72,7 @@ class Announcer:
             was_away, away = away, not await self.all()
             if away and not was_away:
                 self._log.warning("standings.postponed")
-            await self._rest(min(_AWAY_SECONDS, self._interval) if away else self._interval)
-
-    async def _rest(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._woken.wait()
+            await rest(self._woken, min(_AWAY_SECONDS, self._interval) if away else self._interval)
 
     async def all(self) -> bool:
         """Tells of all that is not known; False when somebody could not be told."""

@@ -9,7 +9,6 @@ loses the other.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -22,6 +21,7 @@ from structlog.typing import FilteringBoundLogger
 
 from services.mesh import faults, trace
 from services.mesh.bus import BUS_ERRORS, TIMEOUT, Bus
+from services.mesh.resting import rest
 from services.mesh.settings import MeshSettings
 from services.mesh.subjects import stream_of
 
@@ -222,14 +222,9 @@ class Relay:
             if not more and busy and not self._gather:
                 await asyncio.sleep(_GATHERING)
             elif not more:
-                await self._rest()
+                await rest(self._woken, self._mesh.relay_poll_seconds)
             if self._gather or self._ease:
                 await asyncio.sleep(self._gather + min(self._ease * took, LONGEST_REST))
-
-    async def _rest(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._mesh.relay_poll_seconds):
-                await self._woken.wait()
 
     async def _batch(self, connection: asyncpg.Connection, rows: Sequence[Row]) -> bool:
         """Publishes rows and marks those that were acknowledged; whether that were all."""

@@ -73,6 +73,11 @@ class Revocations:
         """How long ago the list was last known to be complete."""
         return self._clock() - self._heard_at
 
+    def require_heard(self, within: float) -> None:
+        """Raises Unavailable when the list was not known to be complete `within` so many seconds."""
+        if self.silent_seconds > within:
+            raise Unavailable("it is not known who is signed in: try again")
+
     async def load(self) -> None:
         """Reads the whole list, however long it takes identity to be there."""
         while not await self._try(whole=True):
@@ -117,16 +122,3 @@ class Revocations:
         now = self._clock()
         if self._ended and next(iter(self._ended.values())) < now:
             self._ended = {session: until for session, until in self._ended.items() if until >= now}
-
-
-class Doubt:
-    """Who must not be served when it has not been known for `limit` seconds which sessions have ended."""
-
-    def __init__(self, revocations: Revocations, limit: float) -> None:
-        self._revocations = revocations
-        self._limit = limit
-
-    def check(self) -> None:
-        """Raises Unavailable when it has not been known for too long."""
-        if self._revocations.silent_seconds > self._limit:
-            raise Unavailable("it is not known who is signed in: try again")

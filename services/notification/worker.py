@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Mapping, Sequence
 
@@ -11,6 +10,7 @@ from structlog.typing import FilteringBoundLogger
 
 from services.mesh.database import Database
 from services.mesh.errors import SampanError
+from services.mesh.resting import rest
 from services.mesh.vault import SealBroken
 from services.notification import repository
 from services.notification.domain import Channel, Status, retry_delay
@@ -62,7 +62,7 @@ class Worker:
                     self._sending.add(task)
                     task.add_done_callback(self._done)
                 if len(claimed) < room or not room:
-                    await self._rest()
+                    await rest(self._woken, self._settings.poll_seconds)
         finally:
             await self._drain()
 
@@ -92,11 +92,6 @@ class Worker:
         except SampanError as error:
             self._log.warning("deliveries.unreachable", reason=error.reason)
             return ()
-
-    async def _rest(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.poll_seconds):
-                await self._woken.wait()
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._sending.discard(task)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 from structlog.typing import FilteringBoundLogger
 
 from services.mesh.errors import Unavailable
+from services.mesh.resting import rest
 from services.presence.domain import to_tell
 from services.presence.events import Voice
 from services.presence.leases import Leases
@@ -58,7 +58,7 @@ class Crier:
                 # Redis has said so itself; no change is lost.
                 self._log.debug("changes.postponed")
                 await asyncio.sleep(self._pause)
-            await self._rest()
+            await rest(self._woken, max(self._pause, min(self._due_in, _LONGEST)))
 
     async def _once(self) -> int:
         """Tells what there is to tell; returns how many people were looked at. Raises Unavailable."""
@@ -73,8 +73,3 @@ class Crier:
             await self._voice.changed([one for one in told if one is not None])
             await self._leases.told(swept.changes)
         return swept.looked_at
-
-    async def _rest(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(self._pause, min(self._due_in, _LONGEST))):
-                await self._woken.wait()

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -26,7 +27,7 @@ from services.mesh.exposition import Listener, Process, Service
 from services.mesh.metrics import Gauge, LoopLag
 from services.mesh.ratelimit import RateLimiter
 from services.mesh.ratelimit_shared import SharedRateLimiter
-from services.mesh.revocation import Doubt, Revocations, nothing_revoked
+from services.mesh.revocation import Revocations, nothing_revoked
 from services.mesh.server import Server
 from services.mesh.settings import MeshSettings
 from services.mesh.tls import Certificate, server_credentials
@@ -155,7 +156,7 @@ class Running:
             slow_seconds=mesh.log_slow_seconds,
             sample=mesh.log_sample,
             tracer=tracer,
-            doubt=Doubt(self.revocations, mesh.revocations_silent_seconds).check,
+            doubt=partial(self.revocations.require_heard, mesh.revocations_silent_seconds),
             wary=app.wary,
         )
         self.server = Server(

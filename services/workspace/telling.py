@@ -16,6 +16,7 @@ from structlog.typing import FilteringBoundLogger
 
 from services.mesh.database import Database
 from services.mesh.errors import DeadlineExceeded, FailedPrecondition, NotFound, SampanError, Unavailable
+from services.mesh.resting import rest
 from services.workspace import repository_errands as errands
 from services.workspace import repository_invites
 from services.workspace.domain import Channel, ChannelState, MemberState
@@ -153,7 +154,7 @@ class Sweeper:
                 more = False
                 self._log.warning("sweep.postponed", reason=error.reason)
             if not more:
-                await self._rest()
+                await rest(self._woken, self._interval)
 
     async def once(self) -> bool:
         """One round; whether more is to be done. Raises Unavailable without the database or messaging."""
@@ -174,11 +175,6 @@ class Sweeper:
             self._log.warning("errand.refused", errand=errand.table.name, reason=error.reason)
             return False
         return True
-
-    async def _rest(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._interval):
-                await self._woken.wait()
 
 
 def channel_of(row: Row[Any]) -> Channel:

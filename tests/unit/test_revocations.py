@@ -10,7 +10,7 @@ import pytest
 from services.mesh import logs
 from services.mesh.call import User
 from services.mesh.errors import Unavailable
-from services.mesh.revocation import Doubt, Page, Revocation, Revocations
+from services.mesh.revocation import Page, Revocation, Revocations
 
 
 def user(session: str) -> User:
@@ -86,9 +86,8 @@ async def test_what_no_token_can_be_valid_for_any_more_is_forgotten() -> None:
 async def test_after_too_long_a_silence_it_is_not_known_who_is_signed_in() -> None:
     teller = Teller([page()])
     await teller.list.load()
-    doubt = Doubt(teller.list, 30)
     teller.now += 30
-    doubt.check()
+    teller.list.require_heard(30)
     teller.now += 1
     with pytest.raises(Unavailable):
-        doubt.check()
+        teller.list.require_heard(30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -14,6 +15,7 @@ from services.mesh.call import Call
 from services.mesh.deadline import Deadlines
 from services.mesh.errors import DeadlineExceeded, Internal, InvalidArgument, SampanError
 from services.mesh.lanes import Answer
+from services.mesh.policy import method_at
 from services.messaging.domain import Draft
 from services.messaging.errors import FrameFlood, FrameInvalid
 from services.messaging.live import frames
@@ -33,8 +35,8 @@ _METHODS = {
         ("ack", "AckEvents"),
     )
 }
-# Seconds that a frame may take, as the contract has it for the methods.
-_SECONDS = 5.0
+# Seconds that a frame may take: what the contract gives the shortest of the methods.
+_SECONDS = min(method_at(path).deadline or math.inf for path in _METHODS.values())
 
 
 class Writer(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from alembic import op
 
 from services.mesh import idempotency
+from services.messaging.migrations.sql.posting import POST_MESSAGES
 
 revision = "0001"
 down_revision = None
@@ -188,114 +189,6 @@ RIGHTS = (
     ON messages TO messaging
     """,
 )
-
-# Writes a batch of messages in one round trip. Each statement of it sees what was committed before it began,
-# so what is checked after the locks were had is true until the commit.
-#
-# Status: 0 written, 1 there already, 2 its id was used for another message, 3 there but dropped by age, 4 no
-# such dialog for this sender, 5 blocked, 6 what it answers is not there. For 0, 1 and 3 `seq` is that of the
-# message.
-#
-# Its plan is made once for a connection, perhaps while tables are empty: so it may use nothing but indexes.
-# Of an empty table no index looks better than another: what is answered is looked up only where there is
-# something (`OFFSET 0` keeps that condition in front), since the wrong index walks the whole dialog.
-POST_MESSAGES = """
-CREATE FUNCTION post_messages(
-    p_dialogs uuid[], p_senders uuid[], p_keys text[], p_types text[], p_texts text[], p_attributes text[],
-    p_replies bigint[], p_threads bigint[], p_files text[], p_mentions text[], p_hashes bytea[]
-) RETURNS TABLE (ord bigint, status integer, seq bigint, message_no bigint, stamp bigint, thread_seq bigint,
-    mentions uuid[])
-LANGUAGE plpgsql VOLATILE
-SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-AS $$
-#variable_conflict use_column
-DECLARE
-    v_now timestamptz;
-BEGIN
-    PERFORM FROM dialogs WHERE id = ANY (p_dialogs) ORDER BY id FOR NO KEY UPDATE;
-    v_now := clock_timestamp();
-    RETURN QUERY
-    WITH given AS MATERIALIZED (
-        SELECT * FROM unnest(p_dialogs, p_senders, p_keys, p_types, p_texts, p_attributes, p_replies,
-            p_threads, p_files, p_mentions, p_hashes) WITH ORDINALITY
-        AS g (dialog_id, sender_id, key, type, body, attributes, reply_to, thread, files, mentions, hash, ord)
-    ), checked AS MATERIALIZED (
-        SELECT g.*, d.seq AS last_seq, d.message_no AS last_no, greatest(d.active_at, v_now) AS at,
-            coalesce(known.seq, spent.seq) AS known_seq, coalesce(root.thread_seq, root.seq) AS root,
-            CASE
-                WHEN known.request_hash = g.hash THEN 1
-                WHEN known.seq IS NOT NULL THEN 2
-                WHEN spent.seq IS NOT NULL THEN 3
-                WHEN m.user_id IS NULL OR d.closed_at IS NOT NULL THEN 4
-                WHEN d.kind = 1 AND g.type = 'text' AND EXISTS (
-                    SELECT FROM members o JOIN blocks b
-                    ON (b.blocker = o.user_id AND b.blocked = g.sender_id)
-                        OR (b.blocker = g.sender_id AND b.blocked = o.user_id)
-                    WHERE o.dialog_id = g.dialog_id
-                ) THEN 5
-                WHEN g.reply_to IS NOT NULL AND reply.seq IS NULL THEN 6
-                WHEN g.thread IS NOT NULL AND root.seq IS NULL THEN 6
-                ELSE 0
-            END AS status
-        FROM given g
-        LEFT JOIN dialogs d ON d.id = g.dialog_id
-        LEFT JOIN messages known ON known.dialog_id = g.dialog_id AND known.sender_id = g.sender_id
-            AND known.client_message_id = g.key
-        LEFT JOIN spent_ids spent ON d.first_seq > 1 AND spent.dialog_id = g.dialog_id
-            AND spent.sender_id = g.sender_id AND spent.client_message_id = g.key
-        LEFT JOIN members m ON m.dialog_id = g.dialog_id AND m.user_id = g.sender_id AND m.left_seq IS NULL
-        LEFT JOIN LATERAL (
-            SELECT r.seq FROM messages r WHERE g.reply_to IS NOT NULL
-                AND r.dialog_id = g.dialog_id AND r.seq = g.reply_to AND r.seq >= m.joined_seq OFFSET 0
-        ) reply ON true
-        LEFT JOIN LATERAL (
-            SELECT r.seq, r.thread_seq FROM messages r WHERE g.thread IS NOT NULL
-                AND r.dialog_id = g.dialog_id AND r.seq = g.thread AND r.seq >= m.joined_seq OFFSET 0
-        ) root ON true
-    ), numbered AS MATERIALIZED (
-        SELECT c.*, c.last_seq + row_number() OVER of_dialog AS seq,
-            c.last_no + row_number() OVER of_dialog AS no,
-            CASE WHEN c.mentions IS NOT NULL THEN (
-                SELECT array_agg(u.id ORDER BY u.place)
-                FROM unnest(c.mentions::uuid[]) WITH ORDINALITY AS u (id, place)
-                JOIN members x ON x.dialog_id = c.dialog_id AND x.user_id = u.id AND x.left_seq IS NULL
-                WHERE u.id <> c.sender_id
-            ) END AS called
-        FROM checked c WHERE c.status = 0 WINDOW of_dialog AS (PARTITION BY c.dialog_id ORDER BY c.ord)
-    ), written AS (
-        INSERT INTO messages (dialog_id, seq, message_no, sender_id, client_message_id, type, text,
-            attributes, reply_to, thread_seq, file_ids, mentions, request_hash, created_at)
-        SELECT n.dialog_id, n.seq, n.no, n.sender_id, n.key, n.type, n.body,
-            n.attributes::jsonb, n.reply_to, n.root, n.files::uuid[], n.called, n.hash, n.at
-        FROM numbered n
-    ), moved AS (
-        UPDATE dialogs d SET seq = n.seq, message_no = n.no, active_at = n.at
-        FROM (SELECT dialog_id, max(seq) AS seq, max(no) AS no, max(at) AS at FROM numbered GROUP BY 1) n
-        WHERE d.id = n.dialog_id
-    ), marked AS (
-        UPDATE members m SET read_seq = n.seq, read_no = n.no
-        FROM (
-            SELECT dialog_id, sender_id, max(seq) AS seq, max(no) AS no FROM numbered
-            WHERE type = 'text' GROUP BY 1, 2
-        ) n
-        WHERE m.dialog_id = n.dialog_id AND m.user_id = n.sender_id
-    ), called AS (
-        INSERT INTO mentions (user_id, dialog_id, seq, message_no)
-        SELECT u.id, n.dialog_id, n.seq, n.no FROM numbered n CROSS JOIN LATERAL unnest(n.called) AS u (id)
-        WHERE n.called IS NOT NULL
-    ), counted AS (
-        UPDATE messages m SET reply_count = m.reply_count + n.replies
-        FROM (
-            SELECT dialog_id, root, count(*) AS replies FROM numbered WHERE root IS NOT NULL GROUP BY 1, 2
-        ) n
-        WHERE m.dialog_id = n.dialog_id AND m.seq = n.root
-    )
-    SELECT c.ord, c.status, coalesce(n.seq, c.known_seq), n.no,
-        (extract(epoch FROM n.at) * 1000000)::bigint, n.root, n.called
-    FROM checked c LEFT JOIN numbered n ON n.ord = c.ord ORDER BY c.ord;
-END $$
-"""
 
 # Takes the history, reactions and mentions of a message that was deleted.
 ERASE_MESSAGE = """

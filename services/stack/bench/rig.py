@@ -58,6 +58,10 @@ class People:
     ids: tuple[str, ...]
 
 
+# Seconds in which a part that was stopped is there again, its drain included.
+_RENEWED = 60.0
+
+
 class Rig:
     """Knows addresses, and the groups of processes that CPU and memory are counted by."""
 
@@ -99,7 +103,10 @@ class Rig:
         for name in parts:
             pid = self.state.parts[name].pid
             os.kill(pid, signal.SIGTERM)
+            until = time.monotonic() + _RENEWED
             while (now := self._home.load_state().parts.get(name)) is None or now.pid == pid:
+                if time.monotonic() > until:
+                    raise StackError("bench", f"{name} is not started again", "Look at its log.")
                 time.sleep(0.05)
             self.meter.add(name, now.pid)
         self.state = self._home.load_state()

@@ -1,0 +1,1 @@
+"""What several migrations write, as it now is."""
