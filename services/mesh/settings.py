@@ -44,7 +44,7 @@ class MeshSettings(BaseSettings):
         validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
     )
     # After NOT_SERVING: seconds that balancers get to notice, and that running calls get to end.
-    drain_notice_seconds: float = Field(default=2.5, ge=0)
+    drain_notice_seconds: float = Field(default=1.5, ge=0)
     drain_grace_seconds: float = Field(default=10.0, ge=0)
     # Ids of consumed events are kept longer than events in the outbox, and these longer than on the bus, so
     # that nothing that comes again has its effect again.

@@ -15,7 +15,7 @@ from services.presence.preferences import KnownPreferences
 from services.presence.settings import PresenceSettings
 
 # Nobody rests for longer, in seconds: another process may have gone with what it had to tell.
-_LONGEST = 2.0
+_LONGEST = 1.0
 
 
 class Crier:
