@@ -67,7 +67,9 @@ def _reached(settings: EdgeSettings, upstream: Upstream, protocol: str) -> Confi
         "transport_socket": _mtls(settings, upstream.server_name, protocol),
         "outlier_detection": _outlier_detection(),
         # With every endpoint called ill, trying one beats refusing everybody: the check itself may be late.
-        "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
+        # What a check finds counts at once: Envoy's default gathers that for up to a second, in which calls
+        # still go to a replica that has said goodbye.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 1}, "update_merge_window": "0s"},
     }
 
 

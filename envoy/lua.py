@@ -16,6 +16,8 @@ NO_PATH = "NO_PATH"
 # What an answer means that came from below a service (gRPC itself, a broken stream) and so without our words:
 # by gRPC code, with the HTTP status that the transcoder makes of it.
 FOREIGN: dict[int, tuple[int, type[errors.SampanError]]] = {
+    # Our own callers' cancellations reach nobody: a service that stops let go of this one.
+    1: (499, errors.Unavailable),
     2: (500, errors.Internal),
     3: (400, errors.MalformedRequest),
     4: (504, errors.DeadlineExceeded),

@@ -148,7 +148,7 @@ def _retry_policy(method: Method) -> Config:
     """
     retry_on = "connect-failure,refused-stream"
     return {
-        "retry_on": f"{retry_on},unavailable,reset" if method.retry_safe else retry_on,
+        "retry_on": f"{retry_on},unavailable,cancelled,reset" if method.retry_safe else retry_on,
         "num_retries": 2,
         # Another replica, when there is one.
         "retry_host_predicate": [
