@@ -315,7 +315,8 @@ def rpc_handler(chain: Chain, method: Method, handler: Handler) -> grpc.RpcMetho
     """The gRPC handler of a method: the chain around a servicer's function, on raw bytes both ways.
 
     `handler(request, call)` is a coroutine function, or an async generator function when the method streams
-    its answers, which may be bytes; a method that streams its requests gets an async iterator of them.
+    its answers; a method that streams its requests gets an async iterator of them. An answer may be bytes,
+    ready to be sent.
     """
     if method.server_streaming:
         stream = _streaming(chain, method, handler)
@@ -352,8 +353,9 @@ def _unary(chain: Chain, method: Method, handler: Handler) -> Handler:
         call = await chain.enter(method, counted, context)
         try:
             with chain.until(call.limit):
-                response: Message = await handler(_input(chain, method, raw), call)
-            answer = response.SerializeToString()
+                response: Message | bytes = await handler(_input(chain, method, raw), call)
+            # A handler may have its answer in bytes already.
+            answer = response if isinstance(response, bytes) else response.SerializeToString()
             await chain.leave(call, context)
         except Exception as error:
             await chain.fail(call, context, error)

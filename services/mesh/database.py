@@ -34,6 +34,8 @@ _CLIENT_TROUBLE = (
 )
 # What waiting for a lock or for a slot ends with.
 _TIMED_OUT = ("55P03", "57014")
+# Serialization failure and deadlock: taken back as a whole, and another try may succeed.
+_CONFLICT = ("40001", "40P01")
 # Where a connection keeps what is to be done after the commit of the transaction that it is in.
 _AFTER_COMMIT = "sampan.after_commit"
 # As much of a statement as a span tells, in characters.
@@ -77,6 +79,11 @@ def is_trouble(error: BaseException) -> bool:
         return True
     state = sqlstate(error)
     return state[:2] in _SERVER_TROUBLE or state in _TIMED_OUT
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether others came between, so that nothing was done and another try may succeed."""
+    return sqlstate(error) in _CONFLICT
 
 
 def is_not_text(error: BaseException) -> bool:
@@ -161,9 +168,10 @@ class Database:
     async def transaction(self, step: str = "") -> AsyncIterator[AsyncConnection]:
         """A transaction: committed at the end of the block, rolled back when it raises.
 
-        Raises Unavailable when the database cannot be reached or is in trouble, OutcomeUnknown when that
-        happened during the commit, InvalidArgument when a text cannot be stored. A `step` names the fault
-        points `<service>.<step>.before_commit` and `<service>.<step>.after_commit`.
+        Raises Unavailable when the database cannot be reached, is in trouble or took it back because of
+        others, OutcomeUnknown when it was in trouble during the commit, InvalidArgument when a text cannot be
+        stored. A `step` names the fault points `<service>.<step>.before_commit` and
+        `<service>.<step>.after_commit`.
         """
         hooks: list[Callable[[], None]] = []
         try:
@@ -176,7 +184,7 @@ class Database:
         except SampanError:
             raise
         except Exception as error:
-            if is_trouble(error):
+            if is_trouble(error) or is_conflict(error):
                 raise Unavailable from error
             if is_not_text(error):
                 raise InvalidArgument(NOT_TEXT) from error

@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
-from services.mesh.database import NOT_TEXT, is_not_text, is_trouble, sqlstate
+from services.mesh.database import NOT_TEXT, is_conflict, is_not_text, is_trouble, sqlstate
 from services.mesh.errors import Internal, InvalidArgument, OutcomeUnknown, SampanError, Unavailable
 from services.mesh.fast_database import Lost
 from services.mesh.lanes import Waiting
@@ -20,8 +20,6 @@ Result = TypeVar("Result")
 Entry_contra = TypeVar("Entry_contra", contravariant=True)
 Result_co = TypeVar("Result_co", covariant=True)
 
-# Serialization failure and deadlock: another try may succeed.
-_CONFLICT = ("40001", "40P01")
 # Data exception and integrity violation: some entry is to blame.
 _DATA = ("22", "23")
 # The first pause before another try, in seconds; it doubles, and each is between a half and all of it.
@@ -116,12 +114,12 @@ class Posting(Generic[Entry, Result]):
     async def _failed(
         self, part: list[Waiting[Entry, Result]], attempt: int, error: Exception
     ) -> Parts[Entry, Result]:
-        state = sqlstate(error)
-        if state in _CONFLICT:
+        if is_conflict(error):
             await asyncio.sleep(_jittered(attempt))
             return self._again(part, attempt)
         if isinstance(error, Unavailable) or is_trouble(error):
             return _tell(part, Unavailable)
+        state = sqlstate(error)
         if not isinstance(error, SampanError) and state[:2] not in _DATA:
             self._log.error("group_commit.failed", error=type(error).__name__, sqlstate=state)
             return _tell(part, Internal)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from asyncpg import Record
 
-from sampan.messaging.v1 import message_pb2
 from services.mesh import faults
 from services.mesh.errors import SampanError
 from services.mesh.fast_database import FastDatabase
@@ -38,11 +37,6 @@ class Posted:
         self.seq = seq
         self.new = new
         self.dropped = dropped
-
-    @property
-    def message(self) -> message_pb2.Message | None:
-        """A new one as its sender sees it."""
-        return None if self.new is None else message_pb2.Message.FromString(self.new.message)
 
 
 class PostingStore:

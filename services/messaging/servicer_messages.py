@@ -12,7 +12,7 @@ from services.mesh.idempotency import Idempotency
 from services.mesh.lanes import Answer
 from services.messaging import events
 from services.messaging import servicer_shapes as shapes
-from services.messaging.domain import Draft, MessageId
+from services.messaging.domain import Draft, MessageId, message_id
 from services.messaging.errors import ReplyNotFound
 from services.messaging.messages import MessageService
 from services.messaging.posting import Posted
@@ -38,12 +38,13 @@ class MessageMethods:
         self._receipts = receipts
         self._key = idempotency.key
 
-    async def SendMessage(self, request: pb.SendMessageRequest, call: Call) -> message_pb2.Message:
+    async def SendMessage(self, request: pb.SendMessageRequest, call: Call) -> bytes | message_pb2.Message:
         draft = self._drafts.of(shapes.user_of(call), request)
         posted = await self._messages.send(draft)
-        shown = posted.message or await self.known(draft, posted)
-        call.created(f"/v1/messages/{shown.id}")
-        return shown
+        call.created(f"/v1/messages/{message_id(draft.dialog_id, posted.seq)}")
+        if posted.new is not None:
+            return posted.new.message
+        return await self.known(draft, posted)
 
     def draft(self, given: frame_pb2.Send, call: Call) -> Draft:
         """What a frame of a stream has written."""

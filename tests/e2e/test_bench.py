@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support.stack import ROOT, environment
@@ -102,3 +104,25 @@ def test_quick_payment_suite_writes_all_figures(tmp_path: Path) -> None:
     }
     assert all(figure["value"] > 0 and figure["p99_ms"] > 0 for figure in figures.values())
     assert not (tmp_path / "home").exists()
+
+
+def test_a_benchmark_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> None:
+    bench = subprocess.Popen(
+        [sys.executable, "-m", "services.stack.cli", "bench", "edge", "--quick", "--only", "edge.unary"],
+        env=environment(tmp_path / "home", 1) | {"TMPDIR": str(tmp_path)},
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert bench.stderr is not None
+    with bench.stderr as told:
+        while "round 1" not in told.readline():
+            assert bench.poll() is None
+        theirs = psutil.Process(bench.pid).children(recursive=True)
+        assert len(theirs) > 10
+        bench.send_signal(signal.SIGKILL)
+        bench.wait()
+    _, left = psutil.wait_procs(theirs, timeout=30)
+    assert not left

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -74,6 +75,25 @@ async def test_cut_connections_are_made_anew(far: Far) -> None:
     with pytest.raises(Unavailable):
         await far.ask()
     assert await far.ask() == 1
+
+
+async def test_who_is_given_up_in_a_deadlock_is_told_to_try_again_and_the_other_goes_on(
+    identity_database: Clone,
+) -> None:
+    database = Database(identity_database.runtime_url, pool=2, timeout=20, name="tests")
+    met = asyncio.Barrier(2)
+
+    async def lock(first: int, then: int) -> None:
+        async with database.transaction() as connection:
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": first})
+            await met.wait()
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": then})
+
+    try:
+        ends = await asyncio.gather(lock(1, 2), lock(2, 1), return_exceptions=True)
+    finally:
+        await database.close()
+    assert [type(end) for end in ends if end is not None] == [Unavailable], ends
 
 
 async def test_a_slow_network_is_slow(far: Far) -> None:

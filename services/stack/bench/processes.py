@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from services.stack import binaries
 from services.stack.bench.loader import encoded
 from services.stack.bench.statistics import Round
 from services.stack.bench.wire import Target
@@ -33,12 +34,15 @@ class Processes:
     def start(
         self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
     ) -> subprocess.Popen[str]:
-        """Starts one. What it says on stderr goes to a file in the folder."""
+        """Starts one, which ends with us, even by kill -9. What it says on stderr goes to a file.
+
+        Call it in the main thread: the kernel takes the end of the thread that starts for ours.
+        """
         own = {"PYTHONPATH": f"{ROOT}:{ROOT / 'gen'}", "GRPC_VERBOSITY": "ERROR"}
         given = os.environ | own | dict(environment or {})
         with (self._folder / f"{name}.err").open("w") as errors:
             process = subprocess.Popen(
-                command,
+                (*binaries.dies_with_parent(), *command),
                 # An empty variable stands for one that is not there.
                 env={name: value for name, value in given.items() if value},
                 cwd=ROOT,
