@@ -38,15 +38,18 @@ class RecentRevocations:
 
     async def watch(self, after: int) -> AsyncGenerator[Page]:
         """The log after a number, and what is added to it, until `close`. Raises Unavailable."""
-        told_at = float("-inf")
+        # What had ended when somebody began to watch is in the first page.
+        told_at, newest = float("-inf"), self._clock()
         while not self._closed:
-            found = await self.after(after)
+            found = await self._after(after, newest)
             complete = len(found) < self._page
             now = self._clock()
             if found or now - told_at >= HEARTBEAT:
                 after, told_at = (found[-1].number if found else after), now
                 yield Page(found, complete)
             if complete:
+                # Of now, not of then: the first who looks again reads for all.
+                newest = now
                 await asyncio.sleep(_LOOK - now % _LOOK)
 
     def close(self) -> None:
@@ -55,10 +58,14 @@ class RecentRevocations:
 
     async def after(self, number: int) -> Sequence[Revocation]:
         """The log after a number, in order, at most a page. Raises Unavailable."""
+        return await self._after(number, self._clock() - _FRESH)
+
+    async def _after(self, number: int, newest: float) -> Sequence[Revocation]:
+        """The same, with all that there was at a time of the clock."""
         async with self._reading:
             if self._floor is None:
                 self._floor = number
-            if number >= self._floor and self._clock() - self._asked_at > _FRESH:
+            if number >= self._floor and self._asked_at < newest:
                 await self._read_on()
         if number < self._floor:
             return await self._fetch(number)

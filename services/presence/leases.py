@@ -13,6 +13,7 @@ from uuid import UUID
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 from structlog.typing import FilteringBoundLogger
 
@@ -61,7 +62,8 @@ class Leases:
             settings.redis_url.get_secret_value(),
             max_connections=settings.redis_pool,
             timeout=self._timeout,
-            retry=Retry(NoBackoff(), 0),
+            # The client does not see that an idle connection was closed, until it is used.
+            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
             socket_timeout=self._timeout,
             socket_connect_timeout=self._timeout,
         )

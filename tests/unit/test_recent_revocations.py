@@ -103,6 +103,14 @@ async def test_who_watches_is_told_of_the_past_at_once_and_then_of_what_is_new()
         await anext(watching)
 
 
+async def test_who_begins_to_watch_is_told_of_all_that_had_ended_by_then() -> None:
+    log = Log(1)
+    assert await log.everything(0) == [1]
+    log.grow()
+    log.now = 0.001
+    assert [one.number for one in (await anext(log.recent.watch(0))).revocations] == [1, 2]
+
+
 async def test_who_watches_is_told_now_and_then_that_there_is_nothing_new(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
