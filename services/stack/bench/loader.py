@@ -21,7 +21,7 @@ from services.stack.bench import wire
 from services.stack.bench.connection import PATIENCE, Connection, LoadError, context
 from services.stack.bench.statistics import Round, summary
 from services.stack.bench.streams import Listener, Talker, Tally
-from services.stack.bench.websocket import WebSocket
+from services.stack.bench.websocket import SocketTalker, WebSocket
 from services.stack.bench.wire import Request, Target
 
 # Connections that are opened at the same time.
@@ -188,10 +188,14 @@ class Loader:
     async def burst(
         self, target: Target, *, seconds: float, connections: int, messages: int, receivers: int
     ) -> tuple[Round, bytes]:
-        """So many messages at once over held streams, again and again; each comes back `receivers` times."""
-        talkers = await self._listeners(target, connections, 1)
+        """So many messages at once over held streams, again and again; each comes back `receivers` times.
+
+        Over WebSockets where the target is no stream of gRPC.
+        """
+        talkers = await self._talkers(target, connections)
         tally = self._tallies[target.name]
-        tally.reset()
+        for counted in (tally, *talkers):
+            counted.reset()
         expected = tally.total
         begun = time.perf_counter()
         while time.perf_counter() - begun < seconds:
@@ -209,12 +213,21 @@ class Loader:
 
     async def hold_websockets(self, target: Target, *, connections: int) -> int:
         """Opens WebSockets and keeps them; how many have had a frame."""
-        return len(await self._opened(target, connections, lambda number: WebSocket(target, number)))
+        made = await self._opened(
+            target, connections, lambda number: WebSocket(target, number, f"device_id=socket-{number}")
+        )
+        return len(made)
 
     def release(self, name: str) -> None:
         """Closes what a target's name stands for."""
         for connection in self._connections.pop(name, ()):
             connection.close()
+
+    async def _talkers(self, target: Target, connections: int) -> list[Any]:
+        if target.held:
+            return await self._listeners(target, connections, 1)
+        tally = self._tallies.setdefault(target.name, Tally())
+        return await self._opened(target, connections, lambda number: SocketTalker(target, number, tally))
 
     async def _listeners(self, target: Target, connections: int, streams: int) -> list[Any]:
         tally = self._tallies.setdefault(target.name, Tally())

@@ -33,6 +33,7 @@ AT_ONCE = 1_000
 STREAMS_PER_CONNECTION = 100
 MILLION = 1_000_000
 DELIVERY, AMONG_MILLION = "messaging.delivery_1000_at_once", "messaging.send_among_million"
+SOCKETS = f"{DELIVERY}_websocket"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,7 @@ def messaging(rig: Rig, effort: Effort, tell: Tell) -> list[Figure]:
     few = [unary.sparse(), echo.sparse()]
     cases = [unary, echo, *few, connect_case(rig, cast, effort), *fan_out_cases(rig, cast)]
     figures += rates(rig, chosen(cases, effort, {}), effort, tell)
-    if effort.wants(DELIVERY):
-        figures.append(at_once(rig, cast, effort, tell))
+    figures += [at_once(rig, target, effort, tell) for target in at_once_targets(rig, cast, effort)]
     return figures + idle_streams(rig, cast, effort, tell)
 
 
@@ -239,10 +239,20 @@ def fan_out_case(
     return Case(name, send, servers, limit=limit, load=load)
 
 
-def at_once(rig: Rig, cast: Cast, effort: Effort, tell: Tell) -> Figure:
+def at_once_targets(rig: Rig, cast: Cast, effort: Effort) -> list[Target]:
+    """Two doors: streams of Connect straight to chat, and WebSockets through the edge."""
+    straight_in = talking(rig, DELIVERY, cast, cast.ring_dialogs)
+    found = [straight_in] if effort.wants(DELIVERY) else []
+    path = SERVICES["messaging"].websocket
+    if path and effort.wants(SOCKETS):
+        door = rig.rest_target(SOCKETS, urlsplit(rig.state.edge).netloc, path)
+        found.append(replace(door, tokens=cast.talkers.tokens, messages=straight_in.messages))
+    return found
+
+
+def at_once(rig: Rig, target: Target, effort: Effort, tell: Tell) -> Figure:
     """How long messages take from one person to the other when 1000 are sent at the same moment."""
-    tell(f"sends {AT_ONCE} messages at once, again and again")
-    target = talking(rig, DELIVERY, cast, cast.ring_dialogs)
+    tell(f"sends {AT_ONCE} messages at once, again and again: {target.name}")
     rounds = []
     for number in range(effort.rounds + 1):
         found, _ = rig.loader.round(

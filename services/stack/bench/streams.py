@@ -18,9 +18,20 @@ from services.stack.bench.wire import Target
 _EVENT = re.compile(rb"@@bench:([0-9a-f]{16})")
 # After the ref comes the message that was kept; anything else is a refusal.
 _REPLY = re.compile(rb"@@reply:([0-9a-f]{16})(.)", re.DOTALL)
+_KEPT = b"\x22"
 _LONGEST = 25
 # Receiving windows are a gigabyte; they are opened again long before.
 _REOPEN = 1 << 28
+
+
+def stamps(data: bytes) -> list[bytes]:
+    """When the messages in it were sent."""
+    return _EVENT.findall(data)
+
+
+def refusals(data: bytes) -> int:
+    """How many of its replies are refusals."""
+    return sum(reply[2] != _KEPT for reply in _REPLY.finditer(data))
 
 
 class Tally:
@@ -96,7 +107,7 @@ class Listener(Connection):
 
     def _search(self, stream: int, data: bytes) -> int:
         """Finds what is whole in the data; how far it reaches."""
-        found = _EVENT.findall(data)
+        found = stamps(data)
         if not found:
             return 0
         self._tally.add(found)
@@ -156,7 +167,7 @@ class Talker(Listener):
             return done
         now = time.perf_counter_ns()
         for reply in replies:
-            if reply[2] == b"\x22":
+            if reply[2] == _KEPT:
                 self.latencies.append((now - int(reply[1], 16)) / 1e9)
             else:
                 self.failures += 1
