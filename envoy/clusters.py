@@ -51,7 +51,7 @@ def _sockets(settings: EdgeSettings, upstream: Upstream) -> Config:
         **_reached(settings, upstream, "http/1.1"),
         "typed_extension_protocol_options": _protocol({"http_protocol_options": {}}),
         # Each costs a handshake.
-        "health_checks": [_health_check({"http_health_check": {"path": "/healthz"}}, interval="1.2s")],
+        "health_checks": [_health_check({"http_health_check": {"path": "/healthz"}}, interval="2.2s")],
         "circuit_breakers": _circuit_breakers(connections=120_000),
     }
 
@@ -121,7 +121,7 @@ def _protocol(options: Config) -> Config:
     return {name: typed(name, explicit_http_config=options)}
 
 
-def _health_check(question: Config, interval: str = "1s") -> Config:
+def _health_check(question: Config, interval: str = "2s") -> Config:
     """One check finds a replica that drains, well within the notice that it gives before it stops.
 
     What it answers counts at once; only silence has to come twice.
@@ -132,6 +132,9 @@ def _health_check(question: Config, interval: str = "1s") -> Config:
         "interval_jitter": "0.05s",
         "unhealthy_interval": "0.25s",
         "no_traffic_interval": interval,
+        # Whoever is called for the first time while it stops is found out by that: a call that finds nobody
+        # there is sent to another one.
+        "no_traffic_healthy_interval": "10s",
         "unhealthy_threshold": 2,
         "healthy_threshold": 1,
         **question,

@@ -19,7 +19,7 @@ OK = "OK"
 CANCELLED = "CANCELLED"
 # How calls end, as histograms tell them: well, by the caller's fault, by ours.
 OUTCOMES = ("ok", "refused", "failed")
-_LAG_SECONDS = 1.0
+_LAG_SECONDS = 2.0
 
 
 class Gauge(NamedTuple):
@@ -137,7 +137,7 @@ class LoopLag:
         self.lag = Latency()
 
     async def run(self) -> None:
-        """Looks once a second, until cancelled."""
+        """Looks every other second, until cancelled."""
         while True:
             # The loop's own clock stands still while it is busy.
             due = time.perf_counter() + _LAG_SECONDS

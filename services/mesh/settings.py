@@ -44,7 +44,7 @@ class MeshSettings(BaseSettings):
         validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
     )
     # After NOT_SERVING: seconds that balancers get to notice, and that running calls get to end.
-    drain_notice_seconds: float = Field(default=1.5, ge=0)
+    drain_notice_seconds: float = Field(default=3.0, ge=0)
     drain_grace_seconds: float = Field(default=10.0, ge=0)
     # Ids of consumed events are kept longer than events in the outbox, and these longer than on the bus, so
     # that nothing that comes again has its effect again.
@@ -55,7 +55,7 @@ class MeshSettings(BaseSettings):
     event_stream_bytes: int = Field(default=512 << 20, ge=1 << 20)
     event_stream_replicas: int = Field(default=1, ge=1, le=5)
     # How often a relay looks for what other processes wrote, and for the lock; its own process wakes it.
-    relay_poll_seconds: float = Field(default=1.0, gt=0, le=60)
+    relay_poll_seconds: float = Field(default=2.0, gt=0, le=60)
     # An event of whose consumer nothing was heard for this long is delivered again. Who works on one says so
     # three times as often.
     event_ack_seconds: float = Field(default=3.0, ge=1, le=300)
