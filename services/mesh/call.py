@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ class Call:
     """What the chain knows of one call. Handlers get it as their second argument."""
 
     __slots__ = (
+        "_trace_id",
         "address",
         "caller",
         "counted",
@@ -45,7 +47,6 @@ class Call:
         "span",
         "started",
         "subject",
-        "trace_id",
         "user",
     )
 
@@ -68,7 +69,7 @@ class Call:
         # The path of a REST request, empty through the other doors.
         self.path = ""
         self.user: User | None = None
-        self.trace_id = ""
+        self._trace_id = ""
         # Of time.perf_counter: when it came, and when it must have been answered.
         self.started = 0.0
         self.ends = math.inf
@@ -78,6 +79,18 @@ class Call:
         self.created_location = ""
         # More headers of a good answer, for REST only.
         self.headers: list[tuple[str, str]] = []
+
+    @property
+    def trace_id(self) -> str:
+        """Of its trace: the caller's, or one that is made when somebody wants to know it."""
+        if not self._trace_id:
+            # Not a secret, only unlike others.
+            self._trace_id = f"{random.getrandbits(128):032x}"
+        return self._trace_id
+
+    @trace_id.setter
+    def trace_id(self, given: str) -> None:
+        self._trace_id = given
 
     def text(self, key: str) -> str:
         """A metadata value, or the empty string."""

@@ -107,9 +107,6 @@ class Chain:
         request_id = call.text("x-request-id")
         if _REQUEST_ID.fullmatch(request_id):
             call.trace_id = request_id.replace("-", "")
-        else:
-            # Not a secret, only unlike others.
-            call.trace_id = f"{random.getrandbits(128):032x}"
 
     def _begin_span(self, tracer: Tracer, call: Call, given: str) -> None:
         method = call.method
@@ -205,34 +202,54 @@ class Chain:
 
     # Around a call.
 
-    async def enter(self, method: Method, counted: MethodCalls, context: Context) -> Call:
-        """Runs the steps. Answers with an error itself when one of them refuses."""
+    # What seldom has to be waited for is no coroutine: one costs more than most steps.
+
+    def begin(self, method: Method, counted: MethodCalls, context: Context) -> Call:
+        """A call that has just come."""
         call = Call(method, dict(context.invocation_metadata() or ()), counted)
         call.started = time.perf_counter()
         counted.begun += 1
         call.runs_until(context.time_remaining())
         current.set(call)
-        try:
-            for step in self._run:
-                waiting = step(call, context)
-                if waiting is not None:
-                    await waiting
-        except SampanError as error:
-            await self.fail(call, context, error)
-        except BaseException as error:
-            self.gave_up(call, error)
-            raise
         return call
 
-    async def leave(self, call: Call, context: Context) -> None:
-        """Says what REST shall be told of a good answer, and logs the slow and a sample."""
+    def admit(self, call: Call, context: Context) -> Awaitable[None] | None:
+        """Runs the steps; None when there is nothing to wait for. Raises what a step refuses with."""
+        steps = iter(self._run)
+        for step in steps:
+            waiting = step(call, context)
+            if waiting is not None:
+                return self._admit_after(waiting, call, context, steps)
+        return None
+
+    async def _admit_after(
+        self, waiting: Awaitable[None], call: Call, context: Context, others: Iterator[Step]
+    ) -> None:
+        await waiting
+        for step in others:
+            more = step(call, context)
+            if more is not None:
+                await more
+
+    def leave(self, call: Call, context: Context) -> Awaitable[None] | None:
+        """Ends a call that went well; None when there is nothing to wait for."""
         if call.path and (call.http_code or call.headers):
-            headers = list(call.headers)
-            if call.http_code:
-                headers.append((problem.HTTP_CODE_HEADER, str(call.http_code)))
-            if call.created_location:
-                headers.append(("location", call.created_location))
-            await context.send_initial_metadata(tuple(headers))
+            return self._tell_rest(call, context)
+        self._went_well(call)
+        return None
+
+    async def _tell_rest(self, call: Call, context: Context) -> None:
+        """Says what REST shall be told of a good answer."""
+        headers = list(call.headers)
+        if call.http_code:
+            headers.append((problem.HTTP_CODE_HEADER, str(call.http_code)))
+        if call.created_location:
+            headers.append(("location", call.created_location))
+        await context.send_initial_metadata(tuple(headers))
+        self._went_well(call)
+
+    def _went_well(self, call: Call) -> None:
+        """Counts it, and logs the slow and a sample."""
         seconds = time.perf_counter() - call.started
         if call.span is not None or call.counted.streams:
             self._ended(call, OK, "ok", seconds)
@@ -350,13 +367,18 @@ def _unary(chain: Chain, method: Method, handler: Handler) -> Handler:
     counted = _counted(chain, method)
 
     async def run(raw: Any, context: Context) -> bytes:
-        call = await chain.enter(method, counted, context)
+        call = chain.begin(method, counted, context)
         try:
+            waiting = chain.admit(call, context)
+            if waiting is not None:
+                await waiting
             with chain.until(call.limit):
                 response: Message | bytes = await handler(_input(chain, method, raw), call)
             # A handler may have its answer in bytes already.
             answer = response if isinstance(response, bytes) else response.SerializeToString()
-            await chain.leave(call, context)
+            telling = chain.leave(call, context)
+            if telling is not None:
+                await telling
         except Exception as error:
             await chain.fail(call, context, error)
         except BaseException as error:
@@ -379,15 +401,20 @@ def _streaming(chain: Chain, method: Method, handler: Handler) -> Handler:
     counted = _counted(chain, method)
 
     async def run(raw: Any, context: Context) -> AsyncIterator[bytes | str]:
-        call = await chain.enter(method, counted, context)
+        call = chain.begin(method, counted, context)
         try:
+            waiting = chain.admit(call, context)
+            if waiting is not None:
+                await waiting
             answers = handler(_input(chain, method, raw), call)
             # Closed with the call: what a stream holds is given back when its client goes.
             async with _closing(answers):
                 async for response in answers:
                     # A handler may have encoded it itself, once for many.
                     yield response if type(response) in _ENCODED else response.SerializeToString()
-            await chain.leave(call, context)
+            telling = chain.leave(call, context)
+            if telling is not None:
+                await telling
         except Exception as error:
             await chain.fail(call, context, error)
         except BaseException as error:
