@@ -63,7 +63,7 @@ install_with_uv() {
         python=$(find_python)
         uv venv --quiet --allow-existing --python "$python" "$venv" 9>&-
     fi
-    uv pip install --quiet --require-hashes --python "$venv/bin/python" -r "$root/$1" 9>&- ||
+    uv pip install --quiet --no-deps --require-hashes --python "$venv/bin/python" -r "$root/$1" 9>&- ||
         die "uv could not install the packages of $1: see the lines above"
 }
 
@@ -76,8 +76,9 @@ install_with_pip() {
                 "(as root). Or install uv."
         "$python" -m venv "$venv" 9>&- || die "$python -m venv failed: see the lines above"
     fi
-    # Compiling is left to the first start: it compiles a fifth of it.
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes \
+    # Compiling is left to the first start: it compiles a fifth of it. The lock is whole, so nothing is looked up:
+    # older pips would want the newest release for a name with an extra, and refuse it for having no hash.
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes \
         -r "$root/$1" 9>&- || die "pip could not install the packages of $1: see the lines above"
 }
 
