@@ -24,6 +24,8 @@ from tests.support.doors import grpc_web_reply, problem
 from tests.support.live_lines import LOST, Edge, Line, Refused
 
 SUBSCRIBE = "/sampan.messaging.v1.MessagingService/Subscribe"
+# What grpc.aio says of a call whose answer it lost: our hello met a stream that was just refused.
+_ANSWER_LOST = "Internal error from Core"
 # A token that is longer than this goes to a WebSocket in a hello.
 _FITS = 4000
 _UPGRADE = (
@@ -64,6 +66,19 @@ class ConnectLine(GrpcLine):
         return self._call
 
     async def received(self) -> AsyncGenerator[frame_pb2.Frame]:
+        try:
+            async with aclosing(self._received()) as frames:
+                async for frame in frames:
+                    yield frame
+        except Refused as refused:
+            if refused.detail != _ANSWER_LOST or self._greeted is not None:
+                raise
+            # What the answer was only another call can tell.
+            async with aclosing(self.received()) as frames:
+                async for frame in frames:
+                    yield frame
+
+    async def _received(self) -> AsyncGenerator[frame_pb2.Frame]:
         # Not those of the connection before; nothing may be said before the hello.
         self._call = self._greeted = None
         async with aclosing(super().received()) as frames:
@@ -242,8 +257,8 @@ async def half_open(edge: Edge, token: str, *, websocket: bool = False) -> socke
 def _refusal(error: grpc.aio.AioRpcError) -> Refused:
     for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin":
-            return Refused(_reason(value), error.code().value[0])
-    return Refused("NO_REASON", error.code().value[0])
+            return Refused(_reason(value), error.code().value[0], error.details() or "")
+    return Refused("NO_REASON", error.code().value[0], error.details() or "")
 
 
 def _reason(encoded: bytes) -> str:

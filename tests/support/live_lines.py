@@ -40,12 +40,13 @@ LOST = (httpx.TransportError, ConnectionClosed, OSError, EOFError, TimeoutError,
 
 
 class Refused(Exception):
-    """A stream did not begin: the reason, and the door's own number."""
+    """A stream did not begin: the reason, the door's own number, and what gRPC says of it."""
 
-    def __init__(self, reason: str, code: int) -> None:
-        super().__init__(f"{reason} ({code})")
+    def __init__(self, reason: str, code: int, detail: str = "") -> None:
+        super().__init__(f"{reason} ({code}) {detail}")
         self.reason = reason
         self.code = code
+        self.detail = detail
 
 
 @dataclass(frozen=True)
