@@ -12,8 +12,11 @@ _WORTH = 4
 _NEW = 0.5
 # So many go in parts: while one is being committed, the others come and go.
 CROWD = 16
-# Windows between two batches of a crowd, unless a part is there before.
-_PACE = 2
+# Windows between two batches of a crowd, unless a part is there before: where the loop has time, and where it
+# has none left and each batch takes from all who wait for a processor.
+_PACE, _SLOW_PACE = 2, 8
+# A loop that works for less of its time has time; for more, it has none left.
+_BUSY, _FULL = 0.5, 0.8
 
 
 class Gathering:
@@ -23,7 +26,8 @@ class Gathering:
     be back at once, and all others who waited or were in flight when it was answered. A batch is worth
     `enough`, or all of them, or, where several may be in flight, one of `parts` of a crowd: in lockstep the
     database would wait for this process, and this process for the database. Of a crowd many are on the way,
-    unseen: it is believed for a while to be as large as it was.
+    unseen: it is believed for a while to be as large as it was. Where the loop is busy, most are unseen: then a
+    batch is worth all who are expected, and the fuller the loop, the longer it waits for them.
     """
 
     def __init__(self, window: float, *, enough: int, parts: int) -> None:
@@ -35,14 +39,23 @@ class Gathering:
         self._departed = -math.inf
         self._landed = -math.inf
         self._arrived = 0
+        self._pace = _PACE * window
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the loop has little time left."""
+        return self._pace > _PACE * self._window
 
     @property
     def is_crowd(self) -> bool:
-        """Whether there are so many that they go in parts."""
-        return self._parts > 1 and self.expected >= CROWD and self._rate * _PACE * self._window >= _WORTH
+        """Whether there are, or may be, so many that batches go by a pace."""
+        many = self.expected >= CROWD or self.is_busy
+        return self._parts > 1 and many and self._rate * self._pace >= _WORTH
 
-    def departs(self, now: float, arrived: int) -> None:
-        """A batch departs; `arrived` requests have ever come."""
+    def departs(self, now: float, arrived: int, load: float) -> None:
+        """A batch departs; `arrived` requests have ever come, and the loop works for `load` of its time."""
+        fullness = min(1.0, max(0.0, (load - _BUSY) / (_FULL - _BUSY)))
+        self._pace = self._window * (_PACE + (_SLOW_PACE - _PACE) * fullness)
         elapsed = max(now - self._departed, SLICE / 10)
         self._rate += _NEW * ((arrived - self._arrived) / elapsed - self._rate)
         self._departed, self._arrived = now, arrived
@@ -60,10 +73,11 @@ class Gathering:
 
     def rest(self, now: float) -> float:
         """Seconds until the next batch of a crowd departs, however few have come."""
-        return self._departed + _PACE * self._window - now
+        return self._departed + self._pace - now
 
     def wanted(self, *, beside: bool) -> int:
         """So many need not wait for more; `beside` a batch in flight only a share that is worth one."""
         if self.is_crowd:
-            return min(self._enough, -(-self.expected // self._parts))
+            parts = 1 if self.is_busy else self._parts
+            return min(self._enough, -(-self.expected // parts))
         return self._enough if beside else min(self._enough, self.expected)

@@ -21,6 +21,7 @@ from services.mesh.clock import Clock
 from services.mesh.errors import Overloaded, SampanError, Unavailable
 from services.mesh.gathering import SLICE, Gathering
 from services.mesh.lanes import Answer, Lane, Lanes, Waiting
+from services.mesh.load import Load
 from services.mesh.metrics import Distribution, Figure, Gauge, Histogram
 from services.mesh.posting import Counters, Posting, Store
 
@@ -55,7 +56,7 @@ class Limits:
 class GroupCommit(Generic[Entry, Result]):
     """Takes entries to a store in batches. Sizes in bytes count where `size` says them.
 
-    `clock` is that of `Call.ends`.
+    `clock` is that of `Call.ends`; `load` says for which share of its time the loop works.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class GroupCommit(Generic[Entry, Result]):
         limits: Limits,
         size: Callable[[Entry], int] | None = None,
         clock: Clock = time.perf_counter,
+        load: Callable[[], float] | None = None,
         log: FilteringBoundLogger | None = None,
     ) -> None:
         self.counters = Counters()
@@ -72,6 +74,7 @@ class GroupCommit(Generic[Entry, Result]):
         self._limits = limits
         self._size = size
         self._clock = clock
+        self._load = Load().share if load is None else load
         self._lanes: Lanes[Entry, Result] = Lanes()
         self._gathering = Gathering(limits.window, enough=limits.enough, parts=min(limits.parallel, _PARTS))
         self._posting = Posting(
@@ -265,7 +268,7 @@ class GroupCommit(Generic[Entry, Result]):
             self._sizes.add(len(batch))
             for waiting in batch:
                 self._waits.add(now - waiting.since)
-            self._gathering.departs(now, self._arrived)
+            self._gathering.departs(now, self._arrived, self._load())
         return batch, lanes
 
     def _land(self, lanes: list[Lane[Entry, Result]], size: int) -> None:

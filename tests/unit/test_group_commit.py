@@ -27,6 +27,7 @@ from services.mesh.errors import (
 from services.mesh.fast_database import Lost
 from services.mesh.gathering import SLICE, Gathering
 from services.mesh.group_commit import GroupCommit, Limits
+from services.mesh.load import Load
 from services.mesh.policy import service_methods
 
 Outcome = Callable[[Sequence[Any]], Exception | None]
@@ -177,7 +178,7 @@ def test_a_crowd_goes_in_parts_or_at_a_pace_as_long_as_it_is_one() -> None:
     now, arrived = 0.0, 0
     for _ in range(20):
         now, arrived = now + 0.01, arrived + 20
-        gathering.departs(now, arrived)
+        gathering.departs(now, arrived, load=0.0)
         gathering.landed(now, size=20, others=12)
     assert gathering.is_crowd
     assert gathering.wanted(beside=True) == gathering.wanted(beside=False) == 16
@@ -188,10 +189,44 @@ def test_a_crowd_goes_in_parts_or_at_a_pace_as_long_as_it_is_one() -> None:
     # One is left, who comes again and again.
     for _ in range(10):
         now, arrived = now + 0.008, arrived + 1
-        gathering.departs(now, arrived)
+        gathering.departs(now, arrived, load=0.0)
         gathering.landed(now, size=1, others=0)
     assert not gathering.is_crowd
     assert gathering.wanted(beside=False) == 1
+
+
+def test_a_busy_loop_waits_longer_and_for_all_and_still_not_for_nobody() -> None:
+    gathering = Gathering(window=0.004, enough=64, parts=2)
+    now, arrived = 0.0, 0
+    for _ in range(5):
+        now, arrived = now + 0.01, arrived + 6
+        # Most callers are on the way: six are seen at a time.
+        gathering.departs(now, arrived, load=0.9)
+        gathering.landed(now, size=6, others=5)
+    assert gathering.is_busy
+    assert gathering.is_crowd
+    assert gathering.rest(now) == pytest.approx(0.032)
+    assert gathering.wanted(beside=True) == 11
+    gathering.departs(now, arrived, load=0.65)
+    assert 0.008 < gathering.rest(now) < 0.032
+    # What keeps the loop busy is something else, and one caller comes after another.
+    for _ in range(20):
+        now, arrived = now + 0.003, arrived + 1
+        gathering.departs(now, arrived, load=1.0)
+        gathering.landed(now + 0.002, size=1, others=0)
+    assert gathering.wanted(beside=False) == 1
+
+
+def test_load_is_the_share_of_time_with_a_processor() -> None:
+    now, used = [0.0], [0.0]
+    load = Load(lambda: used[0], lambda: now[0])
+    now[0], used[0] = 0.1, 0.08
+    assert load.share() == pytest.approx(0.8)
+    # Too soon to say more.
+    now[0], used[0] = 0.11, 0.081
+    assert load.share() == pytest.approx(0.8)
+    now[0] = 10.1
+    assert load.share() == pytest.approx(0, abs=0.001)
 
 
 async def test_of_a_crowd_that_is_slow_the_first_do_not_wait_long() -> None:
@@ -371,7 +406,7 @@ def test_a_crowd_opens_the_window_and_its_end_closes_it() -> None:
     assert not gathering.opens(now, waiting=50)
     for _ in range(5):
         now, arrived = now + 0.002, arrived + 20
-        gathering.departs(now, arrived)
+        gathering.departs(now, arrived, load=0.0)
         gathering.landed(now + 0.001, size=15, others=5)
     assert gathering.expected == 20
     assert gathering.opens(now + 0.001, waiting=3)
@@ -382,7 +417,7 @@ def test_a_crowd_opens_the_window_and_its_end_closes_it() -> None:
     # Few and slow: waiting would gather nobody.
     for _ in range(10):
         now, arrived = now + 0.01, arrived + 2
-        gathering.departs(now, arrived)
+        gathering.departs(now, arrived, load=0.0)
         gathering.landed(now, size=2, others=0)
     assert not gathering.opens(now, waiting=2)
 
