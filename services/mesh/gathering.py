@@ -26,8 +26,8 @@ class Gathering:
     be back at once, and all others who waited or were in flight when it was answered. A batch is worth
     `enough`, or all of them, or, where several may be in flight, one of `parts` of a crowd: in lockstep the
     database would wait for this process, and this process for the database. Of a crowd many are on the way,
-    unseen: it is believed for a while to be as large as it was. Where the loop is busy, most are unseen: then a
-    batch is worth all who are expected, and the fuller the loop, the longer it waits for them.
+    unseen: it is believed for a while to be as large as it was. Where the loop is busy most are unseen: then
+    a batch is worth all who are expected, and the fuller the loop, the longer it waits for them.
     """
 
     def __init__(self, window: float, *, enough: int, parts: int) -> None:
