@@ -21,7 +21,7 @@ class Load:
         self._share = 0.0
 
     def share(self) -> float:
-        """0 for a thread that only waits, 1 for one that always works. A long pause counts as it was: idle."""
+        """0 for a thread that only waits, 1 for one that always works."""
         now = self._clock()
         elapsed = now - self._since
         if elapsed >= _SPAN:
