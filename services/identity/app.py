@@ -29,6 +29,7 @@ from services.mesh.app import App
 from services.mesh.channels import Peer
 from services.mesh.clock import Clock, system_clock
 from services.mesh.database import Database
+from services.mesh.fast_database import FastDatabase
 from services.mesh.foundation import Foundation
 from services.mesh.idempotency import Idempotency
 from services.mesh.revocation import Revocation
@@ -57,7 +58,7 @@ async def build(
     announcer = Announcer(
         base.database, PaymentTeller(to_payment), base.log, interval=settings.standing_seconds
     )
-    ended = _revocations(base.database)
+    ended = _revocations(base.fast_database("revocations", 1))
     people = People(base.vault)
     events = Events(base.outbox())
     accounts = Accounts(people, events, clock)
@@ -164,9 +165,8 @@ def _code_limits(settings: IdentitySettings) -> CodeLimits:
     )
 
 
-def _revocations(database: Database) -> RecentRevocations:
+def _revocations(database: FastDatabase) -> RecentRevocations:
     async def after(number: int) -> Sequence[Revocation]:
-        async with database.reading() as connection:
-            return await repository_sessions.revocations_after(connection, number)
+        return await repository_sessions.revocations_after(database, number)
 
     return RecentRevocations(after, repository_sessions.REVOCATIONS_PAGE, time.monotonic)

@@ -6,12 +6,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.identity.domain import Session
 from services.identity.models import devices, revocation_head, revocations, sessions
+from services.mesh.fast_database import FastDatabase
 from services.mesh.revocation import Revocation
 
 _FIELDS = (
@@ -160,19 +161,16 @@ async def _revoke(connection: AsyncConnection, ended: list[UUID], until: datetim
     return ended
 
 
-# Made once: making it takes longer than asking it, and it is asked for ever.
-_REVOCATIONS = (
-    select(revocations)
-    .where(revocations.c.number > bindparam("after"))
-    .order_by(revocations.c.number)
-    .limit(REVOCATIONS_PAGE)
-)
+# Asked twice a second for ever: by the driver itself, since SQLAlchemy takes three times as long as that.
+_REVOCATIONS = """
+SELECT number, session_id, until FROM revocations WHERE number > $1 ORDER BY number LIMIT $2
+"""
 
 
-async def revocations_after(connection: AsyncConnection, number: int) -> list[Revocation]:
-    """The log after a number, in order, at most a page."""
-    rows = await connection.execute(_REVOCATIONS, {"after": number})
-    return [Revocation(row.number, str(row.session_id), row.until.timestamp()) for row in rows]
+async def revocations_after(database: FastDatabase, number: int) -> list[Revocation]:
+    """The log after a number, in order, at most a page. Raises Unavailable."""
+    rows = await database.fetch(_REVOCATIONS, number, REVOCATIONS_PAGE)
+    return [Revocation(row["number"], str(row["session_id"]), row["until"].timestamp()) for row in rows]
 
 
 async def clear_revocations(connection: AsyncConnection) -> None:

@@ -46,7 +46,7 @@ class PaymentSettings(DatabaseSettings):
     statement_lines: int = Field(default=10_000, ge=1, le=10_000)
     # Seconds after which a hold expires when nobody says otherwise; how often to look for those that have.
     hold_seconds: int = Field(default=604_800, ge=1, le=2_592_000)
-    hold_sweep_seconds: float = Field(default=2.0, gt=0, le=60)
+    hold_sweep_seconds: float = Field(default=5.0, gt=0, le=60)
     # Transfers of one StreamTransfers call that are under way at once.
     stream_window: int = Field(default=1000, ge=1, le=8192)
     # Currency of all bills; what it is changed to counts for new ones, so set it before there are any.
