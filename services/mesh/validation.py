@@ -12,16 +12,16 @@ from collections.abc import Callable, Collection
 from typing import Any, cast
 
 import protovalidate
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, OneofDescriptor
 from google.protobuf.message import Message
 
 from buf.validate import validate_pb2 as rules
 
 # True when surely no rule is broken.
-Check = Callable[[Message], bool]
-Fits = Callable[[Any], bool]
+Check = Callable[[Message], object]
+Fits = Callable[[Any], object]
 
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 # Where patterns of RE2 and of Python may mean different things.
 _OTHER_DIALECT = re.compile(r"\(\?|\\[^.\-+/\\dw]|\[\[|[*+?}]\+|\{,")
 # Classes that RE2 knows, as Python says them.
@@ -78,15 +78,35 @@ def _of_message(descriptor: Descriptor, above: tuple[Descriptor, ...]) -> Check:
         # It can be in itself, as deep as it likes.
         return _never
     inside = (*above, descriptor)
-    checks = [_of_field(field, inside) for field in descriptor.fields]
-    for oneof in descriptor.oneofs:
-        if oneof.GetOptions().HasExtension(rules.oneof):
-            checks.append(_chosen(oneof.name))
+    # What is `optional` stands in a oneof of its own, which is none.
+    oneofs = {oneof.name: oneof for oneof in descriptor.oneofs if not oneof.name.startswith("_")}
+    alone = [one for one in descriptor.fields if _oneof_of(one) not in oneofs]
+    checks = [_of_field(field, inside) for field in alone]
+    checks += [_of_oneof(oneof, inside) for oneof in oneofs.values()]
     return _all(tuple(one for one in checks if one is not _always))
 
 
-def _chosen(oneof: str) -> Check:
-    return lambda message: message.WhichOneof(oneof) is not None
+def _oneof_of(field: FieldDescriptor) -> str:
+    return field.containing_oneof.name if field.containing_oneof is not None else ""
+
+
+def _of_oneof(oneof: OneofDescriptor, inside: tuple[Descriptor, ...]) -> Check:
+    """Looks at the one field that is there: to ask each whether it is costs more than what is asked of it."""
+    name = oneof.name
+    checks: dict[str | None, Check] = {field.name: _of_field(field, inside) for field in oneof.fields}
+    options = oneof.GetOptions()
+    found = options.Extensions[rules.oneof] if options.HasExtension(rules.oneof) else rules.OneofRules()
+    # A field of a oneof that must be there says so by itself.
+    needed = any(_is_needed(field) for field in oneof.fields)
+    checks[None] = _never if found.required or needed else _always
+    if needed:
+        checks.update((field.name, _never) for field in oneof.fields)
+    return lambda message: checks[message.WhichOneof(name)](message)
+
+
+def _is_needed(field: FieldDescriptor) -> bool:
+    options = field.GetOptions()
+    return bool(options.HasExtension(rules.field) and options.Extensions[rules.field].required)
 
 
 def _of_field(field: FieldDescriptor, inside: tuple[Descriptor, ...]) -> Check:
@@ -171,7 +191,7 @@ def _of_value(field: FieldDescriptor, found: rules.FieldRules) -> Check:
         return lambda message: not message.HasField(name) or fits(getattr(message, name))
     if skips or fits(field.default_value):
         # Most fields of most requests are left out.
-        def check(message: Message) -> bool:
+        def check(message: Message) -> object:
             value = getattr(message, name)
             return not value or fits(value)
 
@@ -201,17 +221,17 @@ def _fits(found: rules.FieldRules) -> Fits:
 def _fits_text(own: rules.StringRules) -> Fits:
     said = {one.name: value for one, value in own.ListFields()}
     if said == {"uuid": True}:
-        return lambda value: _UUID.fullmatch(value) is not None
+        return _UUID.fullmatch
     if said.keys() == {"in"}:
         return frozenset(said["in"]).__contains__
     if said.keys() - {"min_len", "max_len", "pattern"}:
         return _never
     least, most = said.get("min_len", 0), said.get("max_len", 1 << 31)
-    if "pattern" not in said:
-        return lambda value: least <= len(value) <= most
-    found = _pattern(said["pattern"])
+    found = _pattern(said["pattern"]) if "pattern" in said else _always
     if found is None:
         return _never
+    if said.keys() == {"pattern"}:
+        return found
     return lambda value: least <= len(value) <= most and found(value)
 
 
@@ -225,9 +245,9 @@ def _pattern(said: str) -> Fits | None:
         return None
     found = re.compile(pattern, re.ASCII).search
     if "$" not in said:
-        return lambda value: found(value) is not None
+        return found
     # Python's `$` also stands before a line's end.
-    return lambda value: found(value) is not None and "\n" not in value
+    return lambda value: found(value) and "\n" not in value
 
 
 def _fits_integer(own: Any) -> Fits:

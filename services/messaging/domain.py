@@ -78,7 +78,8 @@ def direct_key(one: UUID, other: UUID) -> bytes:
     return b"".join(sorted((one.bytes, other.bytes)))
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, though nobody changes one: that takes as long as all else that makes it.
+@dataclass(slots=True)
 class Draft:
     """A message that is to be written. The number of another one is 0 where that is of another dialog."""
 

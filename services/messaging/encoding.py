@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
@@ -29,6 +30,8 @@ def varint(value: int) -> bytes:
     """A number that is not negative, or a length, as protobuf writes it."""
     if value < 0x80:
         return _SMALL[value]
+    if value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
     found = bytearray()
     while value >= 0x80:
         found.append(value & 0x7F | 0x80)
@@ -96,6 +99,8 @@ def _message_id(dialog_id: UUID, seq: int) -> bytes:
     return urlsafe_b64encode(dialog_id.bytes + seq.to_bytes(8, "big"))
 
 
+# Messages of a batch have few stamps.
+@lru_cache(256)
 def _time(stamp: int) -> bytes:
     seconds, micros = divmod(stamp, 1_000_000)
     nanos = b"\x10" + varint(micros * 1000) if micros else b""
