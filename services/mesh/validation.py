@@ -78,12 +78,16 @@ def _of_message(descriptor: Descriptor, above: tuple[Descriptor, ...]) -> Check:
         # It can be in itself, as deep as it likes.
         return _never
     inside = (*above, descriptor)
-    # What is `optional` stands in a oneof of its own, which is none.
-    oneofs = {oneof.name: oneof for oneof in descriptor.oneofs if not oneof.name.startswith("_")}
+    oneofs = {oneof.name: oneof for oneof in descriptor.oneofs if not _is_optional(oneof)}
     alone = [one for one in descriptor.fields if _oneof_of(one) not in oneofs]
     checks = [_of_field(field, inside) for field in alone]
     checks += [_of_oneof(oneof, inside) for oneof in oneofs.values()]
     return _all(tuple(one for one in checks if one is not _always))
+
+
+def _is_optional(oneof: OneofDescriptor) -> bool:
+    """A field that is `optional` stands in a oneof of its own, by which nothing is meant."""
+    return [f"_{field.name}" for field in oneof.fields] == [oneof.name]
 
 
 def _oneof_of(field: FieldDescriptor) -> str:
@@ -92,15 +96,14 @@ def _oneof_of(field: FieldDescriptor) -> str:
 
 def _of_oneof(oneof: OneofDescriptor, inside: tuple[Descriptor, ...]) -> Check:
     """Looks at the one field that is there: to ask each whether it is costs more than what is asked of it."""
-    name = oneof.name
-    checks: dict[str | None, Check] = {field.name: _of_field(field, inside) for field in oneof.fields}
-    options = oneof.GetOptions()
-    found = options.Extensions[rules.oneof] if options.HasExtension(rules.oneof) else rules.OneofRules()
-    # A field of a oneof that must be there says so by itself.
-    needed = any(_is_needed(field) for field in oneof.fields)
-    checks[None] = _never if found.required or needed else _always
-    if needed:
-        checks.update((field.name, _never) for field in oneof.fields)
+    if any(map(_is_needed, oneof.fields)):
+        return _never
+    name, options = oneof.name, oneof.GetOptions()
+    needed = options.HasExtension(rules.oneof) and options.Extensions[rules.oneof].required
+    checks: dict[str | None, Check] = {None: _never if needed else _always}
+    checks.update((field.name, _of_field(field, inside)) for field in oneof.fields)
+    if set(checks.values()) == {_always}:
+        return _always
     return lambda message: checks[message.WhichOneof(name)](message)
 
 
