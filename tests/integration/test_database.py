@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -116,15 +117,19 @@ async def test_a_connection_that_closes_before_the_commit_leaves_it_unknown(far:
 async def test_a_connection_that_the_server_has_closed_is_replaced_unseen(
     identity_database: Clone, far: Far
 ) -> None:
-    assert await far.ask() == 1
+    async with far.database.reading() as connection:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
     operator = await asyncpg.connect(identity_database.admin_url)
     try:
         ours = "FROM pg_stat_activity WHERE datname = $1 AND application_name = 'tests'"
         await operator.execute(f"SELECT pg_terminate_backend(pid) {ours}", identity_database.name)
-        count = f"SELECT count(*) {ours}"
-        await until(lambda: operator.fetchval(count, identity_database.name), 0, within=20)
     finally:
         await operator.close()
+
+    async def is_known() -> bool:
+        return bool(driver.is_closed())
+
+    await until(is_known, wanted=True, within=20)
     assert await far.ask() == 1
     async with far.database.reading() as connection:
         assert (await connection.execute(text("SELECT 2"))).scalar_one() == 2

@@ -22,7 +22,7 @@ from sampan.probe.v1 import probe_service_pb2 as probe
 from services.mesh.validation import Rules
 from tests.support.stack import ROOT
 
-SAMPLES = 200
+SAMPLES, MORE_SAMPLES = 50, 500
 LENGTHS = (
     0,
     1,
@@ -111,10 +111,10 @@ def made(descriptor: Descriptor, chance: random.Random, depth: int = 0) -> Messa
 
 
 @pytest.mark.parametrize("descriptor", requests(), ids=lambda one: one.full_name)
-def test_nothing_passes_that_breaks_a_rule(descriptor: Descriptor) -> None:
+def test_nothing_passes_that_breaks_a_rule(descriptor: Descriptor, pytestconfig: pytest.Config) -> None:
     chance = random.Random(descriptor.full_name)
     ours, library = Rules(), protovalidate.Validator()
-    for _ in range(SAMPLES):
+    for _ in range(MORE_SAMPLES if pytestconfig.getoption("--long") else SAMPLES):
         message = made(descriptor, chance)
         found = [str(one.proto) for one in ours.violations(message)]
         assert found == [str(one.proto) for one in library.collect_violations(message)], message
