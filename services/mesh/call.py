@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -121,6 +122,10 @@ class Call:
             self.ends = self.started + deadline
             self.limit = deadline
 
+
+# Metadata of the call that this task is about to serve. gRPC tells it when it asks for a handler; to ask for
+# it again takes a conversion that costs more than any step of the chain.
+arrived: ContextVar[Sequence[tuple[str, str | bytes]] | None] = ContextVar("arrived", default=None)
 
 # The call that this task works on. Tasks inherit it: what outlives its call is started in another context.
 current: ContextVar[Call | None] = ContextVar("current", default=None)

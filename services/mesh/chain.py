@@ -19,7 +19,7 @@ from structlog.typing import FilteringBoundLogger
 
 from services.mesh import problem, trace
 from services.mesh.auth import TokenVerifier
-from services.mesh.call import Call, current
+from services.mesh.call import Call, arrived, current
 from services.mesh.deadline import Deadlines
 from services.mesh.errors import (
     CallerNotAllowed,
@@ -206,7 +206,7 @@ class Chain:
 
     def begin(self, method: Method, counted: MethodCalls, context: Context) -> Call:
         """A call that has just come."""
-        call = Call(method, dict(context.invocation_metadata() or ()), counted)
+        call = Call(method, dict(arrived.get() or context.invocation_metadata() or ()), counted)
         call.started = time.perf_counter()
         counted.begun += 1
         call.runs_until(context.time_remaining())

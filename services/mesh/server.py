@@ -13,7 +13,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from structlog.typing import FilteringBoundLogger
 
-from services.mesh.call import Call
+from services.mesh.call import Call, arrived
 from services.mesh.chain import Chain, rpc_handler
 from services.mesh.errors import RouteNotFound
 from services.mesh.policy import Access, Method, service_methods
@@ -71,6 +71,7 @@ class _Known(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        arrived.set(handler_call_details.invocation_metadata)
         return self._handlers.get(handler_call_details.method)
 
 

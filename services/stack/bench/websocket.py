@@ -6,7 +6,7 @@ import asyncio
 from typing import cast
 
 from services.stack.bench import wire
-from services.stack.bench.connection import PATIENCE, LoadError
+from services.stack.bench.connection import PATIENCE, Arriving, LoadError
 from services.stack.bench.streams import Tally, refusals, stamps
 from services.stack.bench.wire import Target
 
@@ -20,7 +20,7 @@ _SWITCHED = b"HTTP/1.1 101"
 _PREFIX = 5
 
 
-class WebSocket(asyncio.Protocol):
+class WebSocket(Arriving):
     """One connection: asks for the upgrade, waits for its first message, answers pings, drops the rest.
 
     `query` stands in the address: who says at once who they are need not be waited for.
