@@ -16,6 +16,8 @@ from services.mesh.policy import Method
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
+Metadata = Sequence[tuple[str, str | bytes]]
+
 
 @dataclass(frozen=True, slots=True)
 class User:
@@ -125,7 +127,7 @@ class Call:
 
 # Metadata of the call that this task is about to serve. gRPC tells it when it asks for a handler; to ask for
 # it again takes a conversion that costs more than any step of the chain.
-arrived: ContextVar[Sequence[tuple[str, str | bytes]] | None] = ContextVar("arrived", default=None)
+arrived: ContextVar[Metadata | None] = ContextVar("arrived", default=None)
 
 # The call that this task works on. Tasks inherit it: what outlives its call is started in another context.
 current: ContextVar[Call | None] = ContextVar("current", default=None)

@@ -19,7 +19,7 @@ from structlog.typing import FilteringBoundLogger
 
 from services.mesh import problem, trace
 from services.mesh.auth import TokenVerifier
-from services.mesh.call import Call, arrived, current
+from services.mesh.call import Call, Metadata, arrived, current
 from services.mesh.deadline import Deadlines
 from services.mesh.errors import (
     CallerNotAllowed,
@@ -206,7 +206,7 @@ class Chain:
 
     def begin(self, method: Method, counted: MethodCalls, context: Context) -> Call:
         """A call that has just come."""
-        call = Call(method, dict(arrived.get() or context.invocation_metadata() or ()), counted)
+        call = Call(method, dict(_metadata(context)), counted)
         call.started = time.perf_counter()
         counted.begun += 1
         call.runs_until(context.time_remaining())
@@ -314,6 +314,16 @@ class Chain:
     def until(self, seconds: float | None) -> AbstractContextManager[None]:
         """Ends the block with TimeoutError after so long; never when None."""
         return self._deadlines.until(seconds)
+
+
+def _metadata(context: Context) -> Metadata:
+    told = arrived.get()
+    if told is None:
+        asked: Any = context.invocation_metadata()
+        return asked or ()
+    # It is this call's alone: tasks that the call starts inherit the variable.
+    arrived.set(None)
+    return told
 
 
 def _violation(violation: protovalidate.Violation) -> Violation:

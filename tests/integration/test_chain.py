@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives import serialization as form
 from google.rpc import error_details_pb2, status_pb2
 
 from sampan.probe.v1 import probe_service_pb2 as probe
-from services.mesh.call import Call
+from services.mesh.call import Call, arrived
 from services.mesh.settings import MeshSettings
 from services.stack.pki import LEAF_LIFE, Authority, Pki
 from tests.support.mesh import PROBE, Minter, ProbeServicer, channel_as, make_pki, probe_app, serving
@@ -121,6 +122,25 @@ async def test_a_stream_may_give_bytes_and_is_closed_when_its_client_goes(pki: P
             return servicer.over
 
         await until(over, 1, within=20)
+
+
+class Spying(ProbeServicer):
+    """Asks in a task of its own for the metadata of the call that it serves."""
+
+    async def Echo(self, request: probe.EchoRequest, call: Call) -> probe.EchoResponse:  # noqa: N802
+        async def inherited() -> object:
+            return arrived.get()
+
+        assert await asyncio.create_task(inherited()) is None
+        return await super().Echo(request, call)
+
+
+async def test_the_metadata_of_a_call_is_for_nobody_that_it_starts(pki: Pki, minter: Minter) -> None:
+    app = replace(probe_app(pki, minter), servicers={PROBE: Spying()})
+    async with serving(app) as address, channel_as("edge", address, "probe", pki) as channel:
+        for name in ("ann", "ben"):
+            answer = await Client(channel).unary("Echo", HELLO, minter.token(name))
+            assert probe.EchoResponse.FromString(answer).caller == name
 
 
 async def test_a_token_is_needed_for_each_arity(client: Client) -> None:
