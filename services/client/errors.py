@@ -85,8 +85,8 @@ class OrderBroken(Exception):
 
 def understood(error: grpc.aio.AioRpcError) -> ChatError:
     """Our error for a failed call, with the reason of its details."""
-    info, retry_after = _details(error)
-    detail = error.details() or ""
+    info, retry_after, wrong = _details(error)
+    detail = wrong or error.details() or ""
     if error.code() is grpc.StatusCode.UNAUTHENTICATED:
         return SignedOut(info.reason or "UNAUTHENTICATED", detail)
     if error.code() in _NOBODY_THERE:
@@ -94,8 +94,10 @@ def understood(error: grpc.aio.AioRpcError) -> ChatError:
     return ChatError(info.reason or error.code().name, detail, retry_after)
 
 
-def _details(error: grpc.aio.AioRpcError) -> tuple[error_details_pb2.ErrorInfo, float | None]:
+def _details(error: grpc.aio.AioRpcError) -> tuple[error_details_pb2.ErrorInfo, float | None, str]:
+    """Reason, seconds to wait, and which fields are wrong."""
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    fields = error_details_pb2.BadRequest()
     seconds: float | None = None
     trailing = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
     for key, value in trailing:
@@ -104,9 +106,11 @@ def _details(error: grpc.aio.AioRpcError) -> tuple[error_details_pb2.ErrorInfo, 
         try:
             for detail in status_pb2.Status.FromString(value).details:
                 detail.Unpack(info)
+                detail.Unpack(fields)
                 if detail.Unpack(retry):
                     seconds = retry.retry_delay.ToNanoseconds() / 1e9
         except DecodeError:
             # A proxy on the way may have cut it; the code says enough.
-            return error_details_pb2.ErrorInfo(), None
-    return info, seconds
+            return error_details_pb2.ErrorInfo(), None, ""
+    wrong = "; ".join(f"{one.field}: {one.description}" for one in fields.field_violations)
+    return info, seconds, wrong

@@ -99,6 +99,11 @@ def home(patient: Patient) -> Iterator[Finding]:
             advice = "Set SAMPAN_HOME to a folder that you may write to."
             yield Finding("home", TROUBLE, f"{patient.place} may not be written to", advice)
         return
+    if not root.is_dir():
+        yield Finding(
+            "home", TROUBLE, f"{root} is no folder", "Set SAMPAN_HOME to a folder, or to a new name."
+        )
+        return
     if root.stat().st_uid != os.geteuid():
         advice = "Run as that user, or set SAMPAN_HOME to a folder of your own."
         yield Finding("home", TROUBLE, f"{root} belongs to another user", advice)

@@ -332,6 +332,12 @@ def _say_ready() -> None:
         os.close(int(found))
 
 
+def _variable(settings: str, place: Sequence[int | str]) -> str:
+    """The variable of the environment that a setting comes from."""
+    owner = settings.removesuffix("Settings").lower()
+    return "_".join(("SAMPAN", *([owner] if owner in SERVICES else []), *map(str, place))).upper()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. Exit status 2 for an unknown service or a setting that is wrong."""
     parser = argparse.ArgumentParser(prog="sampan serve", description=__doc__)
@@ -346,7 +352,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValidationError as error:
         # Never the value itself: it may be a secret.
         for wrong in error.errors(include_input=False, include_url=False):
-            name = "_".join(str(part) for part in wrong["loc"]).upper()
-            print(f"sampan serve: setting {error.title}.{name}: {wrong['msg']}", file=sys.stderr)
+            name = _variable(error.title, wrong["loc"])
+            print(f"sampan serve: {name}: {wrong['msg']}", file=sys.stderr)
         return 2
     return 0

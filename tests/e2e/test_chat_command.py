@@ -195,6 +195,11 @@ async def test_who_cannot_come_in_is_told_why(server: ChatServer, home: Path) ->
     other = await chat(server, home, "--as", "somchai", "--with", "siti")
     await other.until("sampan: chat: somchai is there and has another password")
     assert await other.left() == 1
+    met = await chat(server, home, "--as", "malee", "--with", "somchai")
+    await met.until("Give their account's id: --with ID.")
+    assert await met.left() == 1
+    alone = await chat(server, home, "--as", "malee", "--with", "malee")
+    assert await alone.left() == 2
     nowhere = await chat(server, home, "--as", "malee", "--dialog", "019a2f5e-7d54-7cc0-8f6d-2b7d8a51c3aa")
     await nowhere.until("sampan: chat: dialog_not_found")
     assert await nowhere.left() == 1

@@ -43,6 +43,35 @@ def test_a_call_that_is_refused_or_unknown_fails(tried: Stack) -> None:
     assert "/v1/auth/login" in tried.command("try", "--list").stdout
 
 
+def test_a_call_that_needs_a_sign_in_says_so_before_there_is_one(tried: Stack, tmp_path: Path) -> None:
+    # Behind the same edge, but with a home that remembers nobody.
+    stranger = Stack(tmp_path, tried.port)
+    asked = stranger.command("try", "me")
+    assert asked.returncode == 1
+    assert "nobody is signed in" in asked.stderr
+    assert "sampan try login" in asked.stderr
+
+
+def test_a_home_without_a_stack_is_told_what_to_do(tried: Stack, tmp_path: Path) -> None:
+    nowhere = Stack(tmp_path / "nowhere", tried.port)
+    for command in (
+        ("seed",),
+        ("try", "register"),
+        ("bank", "pay", "x"),
+        ("chat", "--as", "a", "--with", "b"),
+    ):
+        asked = nowhere.command(*command)
+        assert asked.returncode == 1, command
+        assert "Run ./scripts/up first." in asked.stderr, command
+
+
+def test_a_revision_that_there_is_not_is_no_traceback(tried: Stack) -> None:
+    asked = tried.command("migrate", "down", "identity", "--to", "zzz")
+    assert asked.returncode == 1
+    assert "cannot go to zzz" in asked.stderr
+    assert "Traceback" not in asked.stderr
+
+
 def test_seeding_twice_is_seeding_once(tried: Stack) -> None:
     first = tried.command("seed")
     assert first.returncode == 0, first.stderr

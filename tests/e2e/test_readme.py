@@ -16,7 +16,10 @@ BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```$", README, re.MULTILINE | re.DO
 
 def test_there_are_examples_for_every_door() -> None:
     text = "".join(body for _, body in BLOCKS)
-    for door in ("curl -sS", "--protocol grpc ", "--protocol grpcweb", "IdentityServiceStub"):
+    for door in (
+        *("curl -sS", "--protocol grpc ", "--protocol grpcweb", "IdentityServiceStub"),
+        *("/v1/events", "text/event-stream", "/websocket"),
+    ):
         assert door in text
 
 
@@ -37,6 +40,9 @@ def test_the_examples_of_the_readme_work(stack: Stack) -> None:
     assert f"ready http://127.0.0.1:{stack.port}" in done.stdout
     assert done.stdout.count("Somchai") >= 4
     assert "TOKEN_MISSING" in done.stdout
+    # A first frame as a line of JSON, and as an event of SSE.
+    assert re.search(r'^\{"resume":"[^"]+",.*"live":true', done.stdout, re.MULTILINE)
+    assert re.search(r'^data: \{"resume":"[^"]+",.*"live":true', done.stdout, re.MULTILINE)
     assert '"outcome": "credited"' in done.stdout
     assert '"balance":"25000"' in done.stdout
     assert done.stdout.count("malee: Is the batik ready?") == 2
@@ -51,4 +57,6 @@ def test_the_examples_of_the_readme_work(stack: Stack) -> None:
         timeout=120,
         check=False,
     )
-    assert said.stdout.strip() == "Somchai", said.stderr
+    name, frame = said.stdout.splitlines()
+    assert name == "Somchai", said.stderr
+    assert '"live":true' in frame, said.stderr

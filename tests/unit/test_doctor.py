@@ -35,6 +35,12 @@ def test_a_new_home_is_fine(tmp_path: Path) -> None:
     assert list(doctor.old_state(new)) == []
 
 
+def test_a_home_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("")
+    found = only(list(doctor.home(Patient(Home(tmp_path / "notes"), {}))))
+    assert (found.state, found.words.endswith("is no folder")) == (TROUBLE, True)
+
+
 def test_secrets_that_others_may_read(patient: Patient) -> None:
     assert only(list(doctor.home(patient))).state == FINE
     path = patient.home / "secrets.json"

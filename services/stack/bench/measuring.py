@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from services.stack.bench.rig import Rig
+from services.stack.bench.rig import NO_LIMITS, Rig
 from services.stack.bench.statistics import Round, Usage
 from services.stack.bench.wire import Target
 from services.stack.errors import StackError
@@ -146,7 +146,7 @@ def _round(rig: Rig, case: Case, effort: Effort, seconds: float) -> tuple[Round,
         raise StackError(
             "bench",
             f"{case.name}: {found.failures} of {found.failures + found.calls} calls failed",
-            "Start the stack with SAMPAN_RATE_LIMIT_SCALE=1000000, or stop it: then a private one is made.",
+            NO_LIMITS,
         )
     # The unmeasured start of a round took CPU, too.
     share = found.seconds / (found.seconds + seconds / 10)

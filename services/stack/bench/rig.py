@@ -58,6 +58,8 @@ class People:
     ids: tuple[str, ...]
 
 
+# What to do about a stack that limits its callers.
+NO_LIMITS = "Start the stack with SAMPAN_RATE_LIMIT_SCALE=1000000, or stop it: then a private one is made."
 # Seconds in which a part that was stopped is there again, its drain included.
 _RENEWED = 60.0
 
@@ -126,7 +128,12 @@ class Rig:
     async def _register(self, count: int) -> People:
         async with self.channel("identity") as channel:
             stub = IdentityServiceStub(channel)
-            made = [await stub.Register(_newcomer(), timeout=20) for _ in range(count)]
+            try:
+                made = [await stub.Register(_newcomer(), timeout=20) for _ in range(count)]
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                    raise
+                raise StackError("bench", "this stack limits how often it is called", NO_LIMITS) from None
         return People(tuple(one.access_token for one in made), tuple(one.id for one in made))
 
     async def _key(self) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.stack.commands.console import this_home, told_errors
+from services.stack.commands.console import secrets_of, this_home, told_errors
 from services.stack.errors import StackError
 
 if TYPE_CHECKING:
@@ -76,12 +76,11 @@ async def paid(text: str, how: How) -> Receipt:
     from services.stack.bank import Bank, Refused
     from services.stack.envoy_part import Edge
     from services.stack.home import BANK
-    from services.stack.secrets import SANDBOX, load_or_make
-    from services.stack.topology import SERVICES
+    from services.stack.secrets import SANDBOX
 
     home, environment = this_home()
     edge = Edge(environment)
-    secret = load_or_make(home, SERVICES).provider_keys[SANDBOX]
+    secret = secrets_of(home).provider_keys[SANDBOX]
     trusted = ssl.create_default_context(cafile=str(edge.certificate)) if edge.certificate else True
     async with httpx.AsyncClient(base_url=edge.url, timeout=TIMEOUT, verify=trusted) as client:
         try:

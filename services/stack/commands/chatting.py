@@ -10,12 +10,12 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.stack.commands.console import this_home, told_errors
+from services.stack.commands.console import secrets_of, this_home, told_errors
 from services.stack.commands.seeding import PEOPLE
 from services.stack.errors import StackError
 
@@ -54,6 +54,10 @@ class Wish:
     websocket: bool
 
 
+class PasswordNotKnown(StackError):
+    """Somebody is no demo person, and their password was not given."""
+
+
 def chat(
     *,
     me: Annotated[
@@ -87,6 +91,8 @@ def chat(
     with told_errors():
         if bool(other) == bool(dialog):
             raise typer.BadParameter("give --with or --dialog")
+        if other and person(other) == person(me):
+            raise typer.BadParameter("--with must be somebody other than --as")
         wish = Wish(
             me,
             other,
@@ -103,19 +109,16 @@ def door() -> Door:
     import grpc
 
     from services.stack.envoy_part import Edge
-    from services.stack.secrets import load_or_make
-    from services.stack.topology import SERVICES
 
     home, environment = this_home()
-    if not home.root.is_dir():
-        raise StackError("chat", f"there is nothing in {home.root}", "Run ./scripts/up first.")
+    demo_password = secrets_of(home).demo_password
     edge = Edge(environment)
     trusted = edge.certificate.read_bytes() if edge.certificate else None
     return Door(
         target=f"{edge.reachable_host}:{edge.port}",
         credentials=grpc.ssl_channel_credentials(trusted) if trusted else None,
         tls=ssl.create_default_context(cadata=trusted.decode()) if trusted else None,
-        demo_password=load_or_make(home, SERVICES).demo_password,
+        demo_password=demo_password,
         own_password=environment.get(PASSWORD, ""),
         production=environment.get("SAMPAN_ENVIRONMENT") == "production",
     )
@@ -183,18 +186,22 @@ async def signed_in(place: Door, name: str, password: str) -> AsyncIterator[Sess
 
 
 async def enter(session: Session, place: Door, name: str, display: str) -> None:
-    from services.client.errors import ChatError, SignedOut
+    from services.client.errors import ChatError, SignedOut, Unreachable
 
     try:
         await session.token()
     except SignedOut:
         if place.production or place.own_password:
             raise
-        with contextlib.suppress(ChatError):
+        try:
             await session.register(display)
-            return
-        # Taken: meanwhile by another terminal, or long ago by somebody with another password.
-        await enter_again(session, name)
+        except Unreachable:
+            raise
+        except ChatError as error:
+            if error.reason != "USERNAME_TAKEN":
+                raise StackError("chat", f"cannot register {name}: {error.detail or error.reason}") from None
+            # Meanwhile by another terminal, or long ago by somebody with another password.
+            await enter_again(session, name)
 
 
 async def enter_again(session: Session, name: str) -> None:
@@ -204,15 +211,19 @@ async def enter_again(session: Session, name: str) -> None:
         await session.token()
     except SignedOut:
         hint = f"Give theirs in {PASSWORD}, or take another name."
-        raise StackError("chat", f"{name} is there and has another password", hint) from None
+        raise PasswordNotKnown("chat", f"{name} is there and has another password", hint) from None
 
 
 async def account_of(place: Door, name: str) -> str:
     """The account of whom one wants to talk to. Raises StackError when their password is not known."""
     with contextlib.suppress(ValueError):
         return str(uuid.UUID(name))
-    async with signed_in(place, name, place.demo_password) as session:
-        return session.user_id
+    try:
+        async with signed_in(replace(place, own_password=""), name, place.demo_password) as session:
+            return session.user_id
+    except PasswordNotKnown:
+        hint = "Give their account's id: --with ID. They see it with GET /v1/me."
+        raise StackError("chat", f"{name} has a password of their own", hint) from None
 
 
 def person(name: str) -> tuple[str, str]:

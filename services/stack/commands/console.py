@@ -17,6 +17,7 @@ from services.stack.home import Home
 
 if TYPE_CHECKING:
     from services.stack.addresses import Addresses
+    from services.stack.secrets import Secrets
 
 # Exit codes besides 0; 2 is the shell's for a wrong use of the command.
 FAILED = 1
@@ -45,6 +46,16 @@ def this_home() -> tuple[Home, dict[str, str]]:
     """The home and the environment that the caller means."""
     given = environment()
     return Home.from_environment(given), given
+
+
+def secrets_of(home: Home) -> Secrets:
+    """The secrets of a home that has been up. Raises StackError when there is none."""
+    from services.stack.secrets import load_or_make
+    from services.stack.topology import SERVICES
+
+    if not home.root.is_dir():
+        raise StackError("home", f"there is nothing in {home.root}", "Run ./scripts/up first.")
+    return load_or_make(home, SERVICES)
 
 
 def progress(message: Mapping[str, object]) -> None:

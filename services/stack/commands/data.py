@@ -70,11 +70,18 @@ def migrate_down(
       sampan migrate down identity
       sampan migrate down identity --to base
     """
+    from alembic.util import CommandError
+
     from services.mesh import migrations
 
     with told_errors():
         url = urls(service, owner=True)[service]
-        asyncio.run(migrations.downgrade(service, url, revision))
+        try:
+            asyncio.run(migrations.downgrade(service, url, revision))
+        except CommandError as error:
+            newest = migrations.head(service)
+            hint = f"Its newest is {newest}; sampan migrate version {service} says where it is."
+            raise StackError(service, f"cannot go to {revision}: {error}", hint) from None
         typer.echo(f"{service} is at {asyncio.run(migrations.current(url)) or 'base'}")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.stack.commands.console import table, this_home, told_errors
+from services.stack.commands.console import secrets_of, table, this_home, told_errors
 from services.stack.errors import StackError
 
 if TYPE_CHECKING:
@@ -56,10 +56,8 @@ def seed(
         if environment.get("SAMPAN_ENVIRONMENT") == "production":
             raise StackError("seed", "this is production: demo people have no place here")
         from services.stack.envoy_part import Edge
-        from services.stack.secrets import load_or_make
-        from services.stack.topology import SERVICES
 
-        password = load_or_make(home, SERVICES).demo_password
+        password = secrets_of(home).demo_password
         rows = list(seeded(Edge(environment), password))
         if not quiet:
             table(("USERNAME", "ID", "NAME", "WHAT"), rows)

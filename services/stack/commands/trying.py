@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 import typer
 
-from services.stack.commands.console import FAILED, this_home, told_errors
+from services.stack.commands.console import FAILED, secrets_of, this_home, told_errors
 from services.stack.errors import StackError
 from services.stack.files import write_private
 from services.stack.home import Home
@@ -140,12 +140,9 @@ def pair(text: str) -> tuple[str, str]:
 
 def presets(operation: Mapping[str, Any], home: Home, memory: Mapping[str, str]) -> dict[str, str]:
     """Values that need not be typed: the person of `try`, and what an earlier answer gave."""
-    from services.stack.secrets import load_or_make
-    from services.stack.topology import SERVICES
-
     found = dict(DEFAULTS.get(operation["operationId"], {}))
     if operation["operationId"] in WITH_PASSWORD:
-        found["password"] = load_or_make(home, SERVICES).demo_password
+        found["password"] = secrets_of(home).demo_password
     wanted = (operation["body"] or {}).get("properties", {})
     return found | {
         name: memory[name] for name in ("refresh_token", "session_id") if name in memory and name in wanted
@@ -169,7 +166,9 @@ def prepare(operation: Mapping[str, Any], values: Mapping[str, str]) -> Request:
     unknown = [name for name in left if name not in known]
     if unknown:
         raise StackError(
-            "try", f"{operation['path']} has no field {unknown[0]}", f"It has: {', '.join(known)}"
+            "try",
+            f"{operation['path']} has no field {unknown[0]}",
+            f"It has: {', '.join(known)}" if known else "Call it without fields.",
         )
     body = {name: typed(value, known[name]) for name, value in left.items()}
     return Request(
@@ -199,6 +198,9 @@ def send(request: Request, home: Home, environment: dict[str, str], memory: dict
     from services.stack.envoy_part import Edge
 
     edge = Edge(environment)
+    if request.signed_in and not memory.get("access_token"):
+        hint = "Run sampan try login first, or sampan try register if nobody is there yet."
+        raise StackError("try", "nobody is signed in", hint)
     typer.echo(f"$ {request.curl(edge.url)}")
     headers = {"authorization": f"Bearer {memory.get('access_token', '')}"} if request.signed_in else {}
     trusted = ssl.create_default_context(cafile=str(edge.certificate)) if edge.certificate else True
