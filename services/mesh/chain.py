@@ -1,4 +1,4 @@
-"""The interceptor chain: what happens around every call, as one named list for all four arities.
+"""The interceptor chain: what happens around every call, as one named list; `handlers.py` puts it there.
 
 It is one composed function, not one grpc.aio interceptor a step, since each of those costs a coroutine.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, nullcontext
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -333,102 +333,3 @@ def _violation(violation: protovalidate.Violation) -> Violation:
         index = element.subscript
         names.append(element.field_name + (f"[{index.value}]" if index is not None else ""))
     return Violation(".".join(names), told.rule_id, told.message or told.rule_id)
-
-
-Handler = Callable[..., Any]
-
-
-def rpc_handler(chain: Chain, method: Method, handler: Handler) -> grpc.RpcMethodHandler[Any, Any]:
-    """The gRPC handler of a method: the chain around a servicer's function, on raw bytes both ways.
-
-    `handler(request, call)` is a coroutine function, or an async generator function when the method streams
-    its answers; a method that streams its requests gets an async iterator of them. An answer may be bytes,
-    ready to be sent.
-    """
-    if method.server_streaming:
-        stream = _streaming(chain, method, handler)
-        if method.client_streaming:
-            return grpc.stream_stream_rpc_method_handler(stream)
-        return grpc.unary_stream_rpc_method_handler(stream)
-    unary = _unary(chain, method, handler)
-    if method.client_streaming:
-        return grpc.stream_unary_rpc_method_handler(unary)
-    return grpc.unary_unary_rpc_method_handler(unary)
-
-
-def _input(chain: Chain, method: Method, raw: Any) -> Any:
-    if not method.client_streaming:
-        return chain.read(method, raw)
-
-    async def requests() -> AsyncIterator[Message]:
-        async for one in raw:
-            yield chain.read(method, one)
-
-    return requests()
-
-
-def _counted(chain: Chain, method: Method) -> MethodCalls:
-    # What a stranger makes up is in no contract and has no service: it must not grow our memory.
-    path = method.path if method.service else ""
-    return chain.calls.of(path, streams=method.server_streaming or method.client_streaming)
-
-
-def _unary(chain: Chain, method: Method, handler: Handler) -> Handler:
-    counted = _counted(chain, method)
-
-    async def run(raw: Any, context: Context) -> bytes:
-        call = chain.begin(method, counted, context)
-        try:
-            waiting = chain.admit(call, context)
-            if waiting is not None:
-                await waiting
-            with chain.until(call.limit):
-                response: Message | bytes = await handler(_input(chain, method, raw), call)
-            # A handler may have its answer in bytes already.
-            answer = response if isinstance(response, bytes) else response.SerializeToString()
-            telling = chain.leave(call, context)
-            if telling is not None:
-                await telling
-        except Exception as error:
-            await chain.fail(call, context, error)
-        except BaseException as error:
-            chain.gave_up(call, error)
-            raise
-        return answer
-
-    return run
-
-
-# What a handler may give that is ready to be sent: protobuf, or JSON for doors of our own.
-_ENCODED = (bytes, str)
-
-
-def _closing(answers: Any) -> AbstractAsyncContextManager[Any]:
-    return aclosing(answers) if hasattr(answers, "aclose") else nullcontext()
-
-
-def _streaming(chain: Chain, method: Method, handler: Handler) -> Handler:
-    counted = _counted(chain, method)
-
-    async def run(raw: Any, context: Context) -> AsyncIterator[bytes | str]:
-        call = chain.begin(method, counted, context)
-        try:
-            waiting = chain.admit(call, context)
-            if waiting is not None:
-                await waiting
-            answers = handler(_input(chain, method, raw), call)
-            # Closed with the call: what a stream holds is given back when its client goes.
-            async with _closing(answers):
-                async for response in answers:
-                    # A handler may have encoded it itself, once for many.
-                    yield response if type(response) in _ENCODED else response.SerializeToString()
-            telling = chain.leave(call, context)
-            if telling is not None:
-                await telling
-        except Exception as error:
-            await chain.fail(call, context, error)
-        except BaseException as error:
-            chain.gave_up(call, error)
-            raise
-
-    return run

@@ -14,8 +14,9 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from structlog.typing import FilteringBoundLogger
 
 from services.mesh.call import Call, arrived
-from services.mesh.chain import Chain, rpc_handler
+from services.mesh.chain import Chain
 from services.mesh.errors import RouteNotFound
+from services.mesh.handlers import rpc_handler
 from services.mesh.policy import Access, Method, service_methods
 
 # gRPC itself must let through what the chain then refuses with a reason.

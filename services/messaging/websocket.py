@@ -21,8 +21,9 @@ from websockets.http11 import Request, Response
 
 from sampan.messaging.v1 import frame_pb2
 from sampan.messaging.v1 import messaging_service_pb2 as pb
-from services.mesh.chain import Chain, rpc_handler
+from services.mesh.chain import Chain
 from services.mesh.errors import InvalidArgument, MalformedRequest, SampanError, UnknownQueryParameter
+from services.mesh.handlers import rpc_handler
 from services.mesh.policy import method_at
 from services.mesh.problem import rest_headers
 from services.mesh.tls import EDGE, SPIFFE_PREFIX, Certificate

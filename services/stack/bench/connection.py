@@ -12,8 +12,6 @@ from services.stack.bench.wire import Target
 
 # Seconds in which a connection must stand, and in which calls in flight must end.
 PATIENCE = 10.0
-
-
 # What has come is taken out of it before anybody else reads, so one serves all connections of the loop.
 _ARRIVED = bytearray(128 * 1024)
 _VIEW = memoryview(_ARRIVED)

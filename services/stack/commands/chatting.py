@@ -216,12 +216,14 @@ async def enter_again(session: Session, name: str) -> None:
 
 async def account_of(place: Door, name: str) -> str:
     """The account of whom one wants to talk to. Raises StackError when their password is not known."""
+    from services.client.errors import SignedOut
+
     with contextlib.suppress(ValueError):
         return str(uuid.UUID(name))
     try:
         async with signed_in(replace(place, own_password=""), name, place.demo_password) as session:
             return session.user_id
-    except PasswordNotKnown:
+    except (PasswordNotKnown, SignedOut):
         hint = "Give their account's id: --with ID. They see it with GET /v1/me."
         raise StackError("chat", f"{name} has a password of their own", hint) from None
 
