@@ -16,10 +16,11 @@ from services.messaging import payment_events, workspace_events
 from services.messaging.accounts_client import AccountsClient
 from services.messaging.acks import AckService
 from services.messaging.app_live import Live
-from services.messaging.channels import ChannelService, NoticeService
+from services.messaging.channels import ChannelService
 from services.messaging.dialogs import DialogService
 from services.messaging.members import MemberService
 from services.messaging.messages import MessageService
+from services.messaging.notices import NoticeService
 from services.messaging.people import PeopleService, PeopleTokens
 from services.messaging.posting import PostingStore
 from services.messaging.publishing import Publisher

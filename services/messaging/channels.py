@@ -1,27 +1,20 @@
-"""Use cases for other services: channels, notices of what has happened. Transactions open here."""
+"""Use cases for other services: channels. Transactions open here."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.mesh.database import Database
-from services.mesh.group_read import GroupRead
 from services.mesh.idempotency import Idempotency, Key
-from services.mesh.ids import uuid7
 from services.messaging import dialogs, events, log, repository
-from services.messaging.domain import PAYMENT, Draft, Kind, MessageId, Paid, Role, direct_key
+from services.messaging.domain import Kind, Role
 from services.messaging.errors import DialogFull, DialogKind
 from services.messaging.members import put_in, take_out
-from services.messaging.messages import MessageService
 from services.messaging.publishing import LiveEvent, Publisher
-
-# Made once: json.dumps makes another one for each text.
-_ENCODE = json.JSONEncoder(sort_keys=True).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,77 +149,6 @@ async def _taken_out(
     if theirs is None:
         return []
     return await take_out(connection, dialog_id, actor, user_id, Role(theirs.role))
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """Something that has happened between two people. `attributes` is a JSON object."""
-
-    sender_id: UUID
-    recipient_id: UUID
-    type: str
-    text: str
-    attributes: str | None
-    client_message_id: str
-    request_hash: bytes
-
-    @classmethod
-    def of(cls, paid: Paid) -> Notice:
-        """That of a payment. Its id has a character that no client's has, so nobody can take it first."""
-        return cls(
-            sender_id=paid.sender_id,
-            recipient_id=paid.recipient_id,
-            type=PAYMENT,
-            text=paid.text,
-            attributes=_ENCODE(paid.attributes),
-            client_message_id=f"{PAYMENT}/{paid.transaction_id}",
-            # A transaction does not change, so what is known by its id is the same.
-            request_hash=paid.transaction_id.bytes,
-        )
-
-
-class NoticeService:
-    """Messages that services write."""
-
-    def __init__(self, database: Database, publisher: Publisher, messages: MessageService) -> None:
-        self._database = database
-        self._publisher = publisher
-        self._messages = messages
-        self._direct = GroupRead(self._find)
-
-    async def post(self, notice: Notice) -> MessageId:
-        """Writes a notice into the direct dialog of two people, which is made when there is none.
-
-        Raises ClientMessageIdReused, Overloaded or OutcomeUnknown.
-        """
-        key = direct_key(notice.sender_id, notice.recipient_id)
-        dialog_id = await self._direct.get(key) or await self._begin(notice)
-        posted = await self._messages.send(
-            Draft(
-                dialog_id=dialog_id,
-                sender_id=notice.sender_id,
-                client_message_id=notice.client_message_id,
-                text=notice.text,
-                request_hash=notice.request_hash,
-                type=notice.type,
-                attributes=notice.attributes,
-            )
-        )
-        return MessageId(dialog_id, posted.seq)
-
-    async def _begin(self, notice: Notice) -> UUID:
-        """Their dialog, which was not there just now."""
-        new = dialogs.NewDialog(Kind.DIRECT, notice.sender_id, (notice.recipient_id,))
-        async with self._database.transaction("post_notice") as connection:
-            dialog_id, live = await dialogs.found_direct(connection, new, uuid7())
-        if live:
-            self._publisher.joined(dialog_id, new.people)
-            self._publisher.events(live)
-        return dialog_id
-
-    async def _find(self, keys: Sequence[bytes]) -> Mapping[bytes, UUID]:
-        async with self._database.reading() as connection:
-            return await repository.direct_dialogs(connection, keys)
 
 
 def _require_channel(kind: int) -> None:

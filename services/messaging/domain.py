@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
+from functools import lru_cache
 from uuid import UUID
 
 # Where everybody sees how far the others have read.
@@ -90,8 +92,9 @@ class Draft:
     # Keyed hash of what was asked for.
     request_hash: bytes
     type: str = "text"
-    # A JSON object.
+    # A JSON object; and the contract's Content in bytes, where who writes it knows it already.
     attributes: str | None = field(default=None, repr=False)
+    content: bytes | None = field(default=None, repr=False)
     reply_to: int | None = None
     thread: int | None = None
     file_ids: tuple[UUID, ...] = ()
@@ -108,7 +111,8 @@ class Draft:
         return 512 + 4 * len(self.text) + 16 * (len(self.file_ids) + len(self.mentions))
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, as Draft.
+@dataclass(slots=True)
 class Paid:
     """Money that went from one person to another. `amount` in minor units, 1 or more."""
 
@@ -131,14 +135,16 @@ class Paid:
         return f"{shown} {self.currency}"
 
     @property
-    def attributes(self) -> dict[str, str]:
-        """What is kept of it with its message."""
-        return {
-            "transaction_id": str(self.transaction_id),
-            "kind": self.kind,
-            "amount": str(self.amount),
-            "currency": self.currency,
-        }
+    def attributes(self) -> str:
+        """What is kept of it with its message: a JSON object."""
+        rest = _of_kind(self.kind, self.currency)
+        return f'{{"transaction_id": "{self.transaction_id}", "amount": "{self.amount}", {rest}'
+
+
+@lru_cache(64)
+def _of_kind(kind: str, currency: str) -> str:
+    """The end of the attributes, which many payments have in common."""
+    return json.dumps({"kind": kind, "currency": currency})[1:]
 
 
 @dataclass(frozen=True, slots=True)

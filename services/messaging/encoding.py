@@ -15,7 +15,7 @@ from uuid import UUID
 
 from sampan.messaging.v1 import message_pb2
 from services.messaging import events
-from services.messaging.domain import Draft
+from services.messaging.domain import Draft, Paid
 
 
 class Written(NamedTuple):
@@ -87,7 +87,21 @@ def written(draft: Draft, seq: int, stamp: int, thread: int | None, mentions: It
     return Written(b"".join(event), message, b"".join((head, key, created)))
 
 
+def payment(paid: Paid) -> bytes:
+    """The content of the message that tells of a payment."""
+    told = (
+        b"\x0a\x24",
+        str(paid.transaction_id).encode(),
+        part(b"\x12", paid.kind.encode()),
+        b"\x18" + varint(paid.amount),
+        part(b"\x22", paid.currency.encode()),
+    )
+    return part(b"\x0a", paid.text.encode()) + part(b"\x1a", b"".join(told))
+
+
 def _content(draft: Draft) -> bytes:
+    if draft.content is not None:
+        return draft.content
     if draft.attributes is None:
         return part(b"\x0a", draft.text.encode()) if draft.text else b""
     content = message_pb2.Content(text=draft.text)

@@ -14,13 +14,13 @@ from services.mesh import consumer, ids
 from services.mesh.consumer import Effect, Handler
 from services.mesh.errors import Overloaded, Unavailable
 from services.mesh.inbox import Received
-from services.messaging.channels import Notice, NoticeService
 from services.messaging.domain import Paid
+from services.messaging.notices import NoticeService
 
 CONTEXT = "payment"
 TRANSFERS_SENT = "sampan.payment.transfers.sent"
 _SEND = "send"
-# Seconds that a message may take to be written; shorter than what an event may take.
+# Seconds that messages may take to be written; shorter than what an event may take.
 _PATIENCE = 5.0
 
 
@@ -36,26 +36,26 @@ class PaymentEvents:
         return {TRANSFERS_SENT: self._sent}
 
     async def _sent(self, event: Received) -> Effect:
-        told = events_pb2.TransfersSent.FromString(event.payload).transfers
+        paid, wrong = _paid(events_pb2.TransfersSent.FromString(event.payload))
         try:
             async with asyncio.timeout(_PATIENCE):
-                done = await asyncio.gather(*map(self._post, told), return_exceptions=True)
-            # All were tried: one that fails keeps no other from being written.
-            for error in done:
-                if isinstance(error, BaseException):
-                    raise error
+                await self._notices.tell(paid)
         except (Overloaded, TimeoutError) as error:
             # It says nothing about the event, which must not be given up for it.
             raise Unavailable from error
+        if wrong is not None:
+            raise wrong
         return consumer.nothing
 
-    async def _post(self, told: events_pb2.TransferSent) -> None:
-        paid = Paid(
-            ids.read(told.transaction_id),
-            _SEND,
-            ids.read(told.sender_id),
-            ids.read(told.recipient_id),
-            told.amount,
-            told.currency,
-        )
-        await self._notices.post(Notice.of(paid))
+
+def _paid(event: events_pb2.TransfersSent) -> tuple[list[Paid], ValueError | None]:
+    """The payments of an event, and what is wrong with one: that keeps no other from being told of."""
+    found, wrong = [], None
+    for told in event.transfers:
+        ids_of = (told.transaction_id, told.sender_id, told.recipient_id)
+        try:
+            transaction, sender, recipient = map(ids.read, ids_of)
+            found.append(Paid(transaction, _SEND, sender, recipient, told.amount, told.currency))
+        except ValueError as error:
+            wrong = error
+    return found, wrong

@@ -8,8 +8,9 @@ from uuid import UUID
 from sampan.messaging.v1 import messaging_internal_service_pb2 as pb
 from services.mesh.call import Call
 from services.mesh.idempotency import Idempotency
-from services.messaging.channels import Channel, ChannelService, Notice, NoticeService
+from services.messaging.channels import Channel, ChannelService
 from services.messaging.errors import wrong
+from services.messaging.notices import Notice, NoticeService
 from services.messaging.people import PeopleService
 from services.messaging.servicer_drafts import Drafts
 from services.messaging.servicer_shapes import ROLES

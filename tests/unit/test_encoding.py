@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sampan.messaging.v1 import frame_pb2, message_pb2
 from services.mesh import ids
 from services.messaging import encoding, events
-from services.messaging.domain import Draft, message_id
+from services.messaging.domain import Draft, Paid, message_id
 from services.messaging.live import frames
 
 TEXTS = st.text(max_size=300)
@@ -72,6 +72,17 @@ def test_a_written_message_has_the_bytes_that_protobuf_gives_it(
     assert found.event == expected.SerializeToString(deterministic=True)
     assert found.message == expected.message_created.SerializeToString(deterministic=True)
     assert found.kept == frames.kept(expected.message_created)
+
+
+@given(IDS, NUMBERS, st.sampled_from(["THB", "VND"]))
+def test_what_a_payment_says_has_the_bytes_that_its_attributes_make(
+    transaction: uuid.UUID, amount: int, currency: str
+) -> None:
+    paid = Paid(transaction, "send", uuid.UUID(int=1), uuid.UUID(int=2), amount, currency)
+
+    expected = message_pb2.Content(text=paid.text)
+    events.with_attributes(expected, "payment", json.loads(paid.attributes))
+    assert encoding.payment(paid) == expected.SerializeToString(deterministic=True)
 
 
 @given(st.text(min_size=1, max_size=64), st.binary(max_size=400))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import uuid
 
 import pytest
@@ -123,7 +124,12 @@ def test_what_is_answered_in_another_dialog_has_no_number() -> None:
 def test_a_payment_says_in_words_what_it_is(amount: int, currency: str, text: str) -> None:
     paid = Paid(uuid.UUID(int=1), "send", uuid.UUID(int=2), uuid.UUID(int=3), amount, currency)
     assert paid.text == text
-    assert paid.attributes["amount"] == str(amount)
+    assert json.loads(paid.attributes) == {
+        "transaction_id": str(paid.transaction_id),
+        "kind": "send",
+        "amount": str(amount),
+        "currency": currency,
+    }
 
 
 @pytest.mark.parametrize(("recipient", "amount"), [(2, 100), (3, 0), (3, -1)])
