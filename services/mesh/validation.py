@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
+from functools import lru_cache
 from typing import Any, cast
 
 import protovalidate
@@ -22,6 +23,9 @@ Check = Callable[[Message], object]
 Fits = Callable[[Any], object]
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_UUID_LENGTH = 36
+# Ids that are remembered: the same ones come again and again.
+_REMEMBERED = 16_384
 # Where patterns of RE2 and of Python may mean different things.
 _OTHER_DIALECT = re.compile(r"\(\?|\\[^.\-+/\\dw]|\[\[|[*+?}]\+|\{,")
 # Classes that RE2 knows, as Python says them.
@@ -224,7 +228,7 @@ def _fits(found: rules.FieldRules) -> Fits:
 def _fits_text(own: rules.StringRules) -> Fits:
     said = {one.name: value for one, value in own.ListFields()}
     if said == {"uuid": True}:
-        return _UUID.fullmatch
+        return _is_uuid
     if said.keys() == {"in"}:
         return frozenset(said["in"]).__contains__
     if said.keys() - {"min_len", "max_len", "pattern"}:
@@ -236,6 +240,16 @@ def _fits_text(own: rules.StringRules) -> Fits:
     if said.keys() == {"pattern"}:
         return found
     return lambda value: least <= len(value) <= most and found(value)
+
+
+def _is_uuid(value: str) -> bool:
+    # Nothing else is remembered, which could be as long as a request.
+    return len(value) == _UUID_LENGTH and _matches_uuid(value)
+
+
+@lru_cache(_REMEMBERED)
+def _matches_uuid(value: str) -> bool:
+    return _UUID.fullmatch(value) is not None
 
 
 def _pattern(said: str) -> Fits | None:

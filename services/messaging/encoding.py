@@ -1,19 +1,15 @@
-"""A message that was just written, in the bytes of the contract: to fill protobuf's objects costs much more.
-
-Fields stand in the order of their numbers, as protobuf writes them, and what is empty is left out. A test
-holds all of it against protobuf itself.
-"""
+"""A message that was just written, in the bytes of the contract."""
 
 from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
 from sampan.messaging.v1 import message_pb2
+from services.mesh.encoding import part, timestamp, varint
 from services.messaging import events
 from services.messaging.domain import Draft, Paid
 
@@ -26,32 +22,10 @@ class Written(NamedTuple):
     kept: bytes
 
 
-def varint(value: int) -> bytes:
-    """A number that is not negative, or a length, as protobuf writes it."""
-    if value < 0x80:
-        return _SMALL[value]
-    if value < 0x4000:
-        return bytes((value & 0x7F | 0x80, value >> 7))
-    found = bytearray()
-    while value >= 0x80:
-        found.append(value & 0x7F | 0x80)
-        value >>= 7
-    found.append(value)
-    return bytes(found)
-
-
-_SMALL = tuple(bytes((value,)) for value in range(0x80))
-
-
-def part(tag: bytes, value: bytes) -> bytes:
-    """A field of bytes, a text or a message. `tag` is the number of the field << 3, and 2."""
-    return b"".join((tag, varint(len(value)), value))
-
-
 def written(draft: Draft, seq: int, stamp: int, thread: int | None, mentions: Iterable[UUID]) -> Written:
     """The message of a draft that has its number. `stamp` in microseconds since the epoch."""
     dialog, sender = str(draft.dialog_id).encode(), str(draft.sender_id).encode()
-    number, at = b"\x18" + varint(seq), _time(stamp)
+    number, at = b"\x18" + varint(seq), timestamp(stamp)
     key = part(b"\x3a", draft.client_message_id.encode())
     # Ids of messages have 32 characters, all others 36.
     head = b"".join((b"\x0a\x20", _message_id(draft.dialog_id, seq), b"\x12\x24", dialog, number))
@@ -111,11 +85,3 @@ def _content(draft: Draft) -> bytes:
 
 def _message_id(dialog_id: UUID, seq: int) -> bytes:
     return urlsafe_b64encode(dialog_id.bytes + seq.to_bytes(8, "big"))
-
-
-# Messages of a batch have few stamps.
-@lru_cache(256)
-def _time(stamp: int) -> bytes:
-    seconds, micros = divmod(stamp, 1_000_000)
-    nanos = b"\x10" + varint(micros * 1000) if micros else b""
-    return b"".join((b"\x08", varint(seconds), nanos))

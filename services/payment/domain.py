@@ -145,7 +145,9 @@ class Hold:
         return person in {self.sender, self.recipient}
 
 
-@dataclass(frozen=True, slots=True)
+# What each payment needs is not frozen, though nobody changes it: that takes as long as all else that
+# makes it.
+@dataclass(slots=True)
 class Payment:
     """What somebody wants to send."""
 
@@ -157,7 +159,7 @@ class Payment:
     description: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Told:
     """An event that becomes true with a transfer; joined to others of its subject that do so, too."""
 
@@ -194,7 +196,7 @@ class Draft:
     told: Told | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Posted:
     """What became of a draft, now and for ever: the transaction, and what the debited account had after it.
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sampan.payment.v1 import events_pb2 as pb
 from services.mesh import trace
 from services.mesh.clock import Clock
+from services.payment import encoding
 from services.payment.domain import Payment, Told
 
 TRANSFERS_SENT = "sampan.payment.transfers.sent"
@@ -24,10 +24,5 @@ class Events:
         Joined to those of others, the bytes of such an event are that of all of them: what is committed
         together is one event, since a row, a publish and an acknowledgement for each cost more than posting.
         """
-        told = pb.TransfersSent()
-        said = told.transfers.add()
-        said.transaction_id, said.sender_id = str(transaction_id), sender
-        said.recipient_id = str(payment.recipient)
-        said.amount, said.currency = payment.amount, payment.currency
-        said.sent_at.seconds = int(self._clock())
-        return Told(TRANSFERS_SENT, told.SerializeToString(), trace.traceparent.get())
+        payload = encoding.transfers_sent(transaction_id, sender, payment, int(self._clock()))
+        return Told(TRANSFERS_SENT, payload, trace.traceparent.get())

@@ -5,17 +5,16 @@ from __future__ import annotations
 from uuid import UUID
 
 from sampan.payment.v1 import payment_service_pb2 as pb
-from sampan.payment.v1 import transaction_pb2, wallet_pb2
+from sampan.payment.v1 import wallet_pb2
 from services.mesh import ids
 from services.mesh.call import Call
 from services.mesh.idempotency import Idempotency
+from services.payment import encoding
 from services.payment import servicer_shapes as shapes
-from services.payment.domain import Direction, Kind, Payment, Posted, Wallet
+from services.payment.domain import Payment, Wallet
 from services.payment.sends import SendService
 from services.payment.service import WalletService
 from services.payment.servicer_shapes import user_of
-
-_KIND, _OUT = Kind.SEND.value, Direction.OUT.value
 
 
 class WalletMethods:
@@ -40,7 +39,7 @@ class WalletMethods:
     async def GetWallet(self, request: pb.GetWalletRequest, call: Call) -> wallet_pb2.Wallet:
         return shapes.wallet(await self._wallets.get(user_of(call), UUID(request.id)))
 
-    async def SendMoney(self, request: pb.SendMoneyRequest, call: Call) -> transaction_pb2.Transaction:
+    async def SendMoney(self, request: pb.SendMoneyRequest, call: Call) -> bytes:
         payment = Payment(
             sender=user_of(call),
             wallet_id=ids.read(request.wallet_id),
@@ -51,23 +50,8 @@ class WalletMethods:
         )
         sent = await self._sends.send(payment, request.request_id)
         call.created(f"/v1/transactions/{sent.id}")
-        return _sent(request, str(payment.sender), sent)
+        return encoding.transaction(payment, str(payment.sender), sent)
 
 
 def _answer(made: Wallet) -> bytes:
     return shapes.wallet(made).SerializeToString()
-
-
-def _sent(request: pb.SendMoneyRequest, sender: str, sent: Posted) -> transaction_pb2.Transaction:
-    """The answer to a payment: made often, so of texts as they came, and filled in place."""
-    shown = transaction_pb2.Transaction()
-    shown.id = str(sent.id)
-    shown.kind, shown.status, shown.direction = _KIND, "completed", _OUT
-    shown.wallet_id = request.wallet_id.lower()
-    shown.sender_id, shown.recipient_id = sender, request.recipient_id.lower()
-    shown.amount, shown.currency, shown.fee = request.amount, request.currency, sent.fee
-    shown.balance_after = sent.balance_after
-    shown.description = request.description
-    seconds, micros = divmod(sent.created, 1_000_000)
-    shown.created_at.seconds, shown.created_at.nanos = seconds, micros * 1_000
-    return shown

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sampan.messaging.v1 import frame_pb2, message_pb2
-from services.messaging.encoding import part
+from services.mesh.encoding import part
 
 if TYPE_CHECKING:
     from services.messaging.live.dialog import Dialog
