@@ -49,8 +49,6 @@ _PENDING = "Events that have not had their effect yet."
 _PARKED = "Events that failed too often and wait for an operator."
 # Failures that say nothing about the event.
 _AWAY = (Unavailable, DeadlineExceeded)
-
-
 _SYSTEM = {"messaging.system": "nats"}
 
 
@@ -89,6 +87,8 @@ class Consumer:
         self._database = database
         self._mesh = mesh
         self._log = log
+        # Whether some of what comes may have had its effect: so after a beginning, and as long as some has.
+        self._doubts = True
 
     async def run(self) -> None:
         """Until cancelled; what is being handled then may end. Nothing that is away ends it."""
@@ -146,6 +146,7 @@ class Consumer:
     async def _consume(self, epoch: int) -> None:
         """Handles what comes, as long as the connection is the same."""
         await self._bus.jetstream.add_consumer(self._stream, self._config())
+        self._doubts = True
         lost = asyncio.ensure_future(self._bus.another(epoch))
         asking = pulling(
             self._bus,
@@ -201,7 +202,8 @@ class Consumer:
         async with self._in_hand(*messages):
             plain = [message for message in messages if _is_plain(message)]
             # By identity: messages compare all that they have.
-            done = set(map(id, plain)) if len(plain) > 1 and await self._try_together(plain) else set()
+            together = self._at_once > 1 and plain and await self._try_together(plain)
+            done = set(map(id, plain)) if together else set()
             for message in messages:
                 if id(message) not in done:
                     await self._handle(message)
@@ -225,15 +227,15 @@ class Consumer:
         return True
 
     async def _apply_together(self, events: Sequence[Received]) -> None:
-        async with self._database.reading() as connection:
-            known = await inbox.recorded(connection, [event.id for event in events])
-        fresh = [event for event in events if event.id not in known]
+        fresh = await self._fresh(events) if self._doubts else events
+        self._doubts = len(fresh) < len(events)
         if not fresh:
             return
         async with asyncio.timeout(self._mesh.event_handle_seconds):
             effects = await _all(self._handlers[event.subject](event) for event in fresh)
         async with self._database.transaction() as connection:
             new = await inbox.record_all(connection, [event.id for event in fresh])
+            self._doubts = self._doubts or len(new) < len(fresh)
             for event, effect in zip(fresh, effects, strict=True):
                 if event.id in new:
                     # One that is there twice has its effect once.
@@ -241,6 +243,12 @@ class Consumer:
                     await effect(connection)
             await faults.point("consumer.after_effect")
         await faults.point("consumer.after_commit")
+
+    async def _fresh(self, events: Sequence[Received]) -> Sequence[Received]:
+        """Those that have not had their effect yet."""
+        async with self._database.reading() as connection:
+            known = await inbox.recorded(connection, [event.id for event in events])
+        return [event for event in events if event.id not in known]
 
     async def _handle(self, message: Msg) -> None:
         event = received(message)

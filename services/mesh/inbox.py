@@ -101,9 +101,10 @@ def drop() -> None:
 
 
 _inbox, _troubled = declare(sa.MetaData())
-# One text, however many they are: it is prepared once.
+# One text, however many they are, and one round trip.
 _RECORD_ALL = sa.text(
-    f"INSERT INTO {_INBOX} (event_id) SELECT * FROM unnest(CAST(:ids AS uuid[]))"  # noqa: S608 - a constant
+    f"WITH settled AS (DELETE FROM {_TROUBLED} WHERE event_id = ANY (CAST(:ids AS uuid[])))"  # noqa: S608
+    f" INSERT INTO {_INBOX} (event_id) SELECT * FROM unnest(CAST(:ids AS uuid[]))"
     " ON CONFLICT DO NOTHING RETURNING event_id"
 )
 
@@ -123,9 +124,7 @@ async def recorded(connection: AsyncConnection, event_ids: Sequence[UUID]) -> se
 async def record_all(connection: AsyncConnection, event_ids: Sequence[UUID]) -> set[UUID]:
     """Writes that events have their effects, as `record`; those that have not had them before."""
     # In one order everywhere, so that processes which record the same do not wait for each other.
-    found = await connection.scalars(_RECORD_ALL, {"ids": sorted(set(event_ids))})
-    await connection.execute(sa.delete(_troubled).where(_troubled.c.event_id.in_(event_ids)))
-    return set(found)
+    return set(await connection.scalars(_RECORD_ALL, {"ids": sorted(set(event_ids))}))
 
 
 async def record(connection: AsyncConnection, event_id: UUID) -> bool:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 _LOCK = 0x5A4D_0002
 # Rows that are under way at once, unless another number is given.
 BATCH = 1000
-# Seconds in which more events gather while there are many: each batch costs three statements and a round trip,
-# and each of their consumers three transactions.
+# Seconds in which more events gather while there are many: each batch costs three statements and a round
+# trip, and each of its consumers a transaction.
 _GATHERING = 0.05
 # Seconds that a relay rests at most after a batch.
 LONGEST_REST = 3.0

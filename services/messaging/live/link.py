@@ -1,4 +1,4 @@
-"""The way to the other processes: core NATS, and whether it works just now."""
+"""The way to the other processes: core NATS, whether it works just now, and whether anybody is there."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ _ECHO = 0.25
 AWAY_AFTER = 0.75
 _IDLE_ECHO = 1.0
 _IDLE_AWAY_AFTER = 3.0
+# Who says nothing for so many seconds is not there; and so long whoever begins takes others to be there.
+_COMPANY = 10.0
+# Of the events of so many seconds a process that has just come is told that they are there.
+_LATELY = 3.0
 # Longest that one round of publishing may take.
 _TIMEOUT = 1.0
 # Seconds between two rounds, in which what happens gathers: a message costs much more than what is in it.
@@ -43,6 +47,12 @@ class Link:
         self._untold: dict[UUID, int] = {}
         self._something = asyncio.Event()
         self._echoed_at = float("-inf")
+        # Until then somebody else is there, as far as is known.
+        self._company_until = time.monotonic() + _COMPANY
+        # What was told to nobody since a while, and before that.
+        self._lately: dict[UUID, int] = {}
+        self._earlier: dict[UUID, int] = {}
+        self._turned_at = float("-inf")
         self._patience = AWAY_AFTER
         self._hub: Hub | None = None
 
@@ -53,7 +63,7 @@ class Link:
             return
         self._bus.hear(f"{wire.LIVE}.*", self._heard)
         self._bus.hear(f"{wire.USER}.*", self._heard_news)
-        self._bus.hear(f"{wire.ALIVE}.{self.process.hex()}", self._heard_echo)
+        self._bus.hear(f"{wire.ALIVE}.*", self._heard_alive)
 
     @property
     def is_away(self) -> bool:
@@ -67,7 +77,11 @@ class Link:
         return self._bus.epoch if self._bus is not None else 0
 
     def tell(self, events: Sequence[LiveEvent]) -> None:
-        """Hands events on. Never waits, never raises."""
+        """Hands events on, if there is anybody. Never waits, never raises."""
+        now = time.monotonic()
+        if now > self._company_until and not self.is_away:
+            self._keep(events, now)
+            return
         if self.is_away or len(self._events) > _MOST_WAITING:
             for event in events:
                 if len(self._untold) < _MOST_UNTOLD or event.dialog_id in self._untold:
@@ -75,6 +89,14 @@ class Link:
         self._events.extend(events)
         del self._events[:-_MOST_WAITING]
         self._something.set()
+
+    def _keep(self, events: Sequence[LiveEvent], now: float) -> None:
+        """Remembers for a moment where there were events: somebody may have come who is not heard of yet."""
+        if now - self._turned_at > _LATELY:
+            self._turned_at = now
+            self._earlier, self._lately = self._lately, {}
+        for event in events:
+            self._lately[event.dialog_id] = event.seq
 
     def tell_news(self, news: News) -> None:
         """Hands news on. Never waits, never raises."""
@@ -137,9 +159,17 @@ class Link:
             with contextlib.suppress(wire.Malformed):
                 self._hub.hear_news(wire.unpack_news(data))
 
-    def _heard_echo(self, _data: bytes) -> None:
+    def _heard_alive(self, data: bytes) -> None:
+        now = time.monotonic()
+        if data != self.process:
+            if now > self._company_until:
+                self._untold.update(self._earlier | self._lately)
+                self._earlier, self._lately = {}, {}
+                self._something.set()
+            self._company_until = now + _COMPANY
+            return
         back = self.is_away
-        self._echoed_at = time.monotonic()
+        self._echoed_at = now
         if back and self._untold:
             self._something.set()
 
