@@ -12,9 +12,8 @@ _WORTH = 4
 _NEW = 0.5
 # So many go in parts: while one is being committed, the others come and go.
 CROWD = 16
-# Windows between two batches of a crowd, unless a part is there before: where the loop has time, and where it
-# has none left and each batch takes from all who wait for a processor.
-_PACE, _SLOW_PACE = 2, 8
+# Windows between two batches of a crowd, unless a part is there before, where the loop has time.
+_PACE = 2
 # A loop that works for less of its time has time; for more, it has none left.
 _BUSY, _FULL = 0.5, 0.8
 
@@ -22,16 +21,18 @@ _BUSY, _FULL = 0.5, 0.8
 class Gathering:
     """Knows how fast requests arrive and how many callers there are. Times in seconds of one clock.
 
-    `window` bounds a wait. `expected` is how many callers there seem to be: those of the last batch, who may
-    be back at once, and all others who waited or were in flight when it was answered. A batch is worth
-    `enough`, or all of them, or, where several may be in flight, one of `parts` of a crowd: in lockstep the
-    database would wait for this process, and this process for the database. Of a crowd many are on the way,
-    unseen: it is believed for a while to be as large as it was. Where the loop is busy most are unseen: then
-    a batch is worth all who are expected, and the fuller the loop, the longer it waits for them.
+    `window` bounds a wait, and `slow` one of a crowd where the loop has no time left: each batch takes some
+    from all who wait for a processor. `expected` is how many callers there seem to be: those of the last
+    batch, who may be back at once, and all others who waited or were in flight when it was answered. A batch
+    is worth `enough`, or all of them, or, where several may be in flight, one of `parts` of a crowd: in
+    lockstep the database would wait for this process, and this process for the database. Of a crowd many are
+    on the way, unseen: it is believed for a while to be as large as it was. Where the loop is busy most are
+    unseen: then a batch is worth all who are expected, and the fuller the loop, the longer it waits for them.
     """
 
-    def __init__(self, window: float, *, enough: int, parts: int) -> None:
+    def __init__(self, window: float, *, slow: float, enough: int, parts: int) -> None:
         self._window = window
+        self._slow = max(slow, _PACE * window)
         self._enough = enough
         self._parts = parts
         self._rate = 0.0
@@ -55,7 +56,8 @@ class Gathering:
     def departs(self, now: float, arrived: int, load: float) -> None:
         """A batch departs; `arrived` requests have ever come, and the loop works for `load` of its time."""
         fullness = min(1.0, max(0.0, (load - _BUSY) / (_FULL - _BUSY)))
-        self._pace = self._window * (_PACE + (_SLOW_PACE - _PACE) * fullness)
+        quick = _PACE * self._window
+        self._pace = quick + (self._slow - quick) * fullness
         elapsed = max(now - self._departed, SLICE / 10)
         self._rate += _NEW * ((arrived - self._arrived) / elapsed - self._rate)
         self._departed, self._arrived = now, arrived

@@ -38,8 +38,9 @@ _WAITS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256,
 class Limits:
     """`batch` entries and `batch_bytes` in a transaction, `parallel` of them at once; `queue` entries and
     `queue_bytes` may wait. A batch of `enough`, or a part of a crowd, waits for nobody; no batch gathers for
-    more than `window` seconds, or twice that where a part of a crowd is slow to come. A part of a batch is
-    posted at most `tries` times; when a commit's answer is lost, `patience` seconds are spent to find out.
+    more than `window` seconds, or twice that where a part of a crowd is slow to come, or `slow` where the
+    loop has no time left. A part of a batch is posted at most `tries` times; when a commit's answer is lost,
+    `patience` seconds are spent to find out.
     """
 
     batch: int = 256
@@ -49,6 +50,7 @@ class Limits:
     queue_bytes: int = 64 << 20
     enough: int = 64
     window: float = 0.004
+    slow: float = 0.032
     tries: int = 4
     patience: float = 3.0
 
@@ -76,7 +78,9 @@ class GroupCommit(Generic[Entry, Result]):
         self._clock = clock
         self._load = Load().share if load is None else load
         self._lanes: Lanes[Entry, Result] = Lanes()
-        self._gathering = Gathering(limits.window, enough=limits.enough, parts=min(limits.parallel, _PARTS))
+        self._gathering = Gathering(
+            limits.window, slow=limits.slow, enough=limits.enough, parts=min(limits.parallel, _PARTS)
+        )
         self._posting = Posting(
             store,
             tries=limits.tries,

@@ -38,6 +38,10 @@ from services.payment.servicer_reading import ReadingMethods
 from services.payment.servicer_wallets import WalletMethods
 from services.payment.settings import PaymentSettings
 
+# Seconds between batches where the loop has no time left: half of what a payment costs the database is the
+# start of its batch's statements.
+_SLOW = 0.08
+
 
 async def build(
     mesh: MeshSettings, settings: PaymentSettings | None = None, clock: Clock = system_clock
@@ -78,7 +82,11 @@ def _ledger(base: Foundation, settings: PaymentSettings, outbox: Outbox) -> Ledg
         base.fast_database("posting", settings.posting_pool), settings.daily_limits, outbox.wake
     )
     limits = Limits(
-        batch=settings.posting_batch, queue=settings.posting_queue, parallel=settings.posting_pool
+        batch=settings.posting_batch,
+        enough=max(1, settings.posting_batch // 2),
+        queue=settings.posting_queue,
+        parallel=settings.posting_pool,
+        slow=_SLOW,
     )
     return Ledger(store, base.group_commit(store, limits))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -103,13 +103,13 @@ class Ledger:
         self._store = store
         self._group = group
 
-    async def post(self, draft: Draft) -> Posted:
+    def post(self, draft: Draft) -> Coroutine[Any, Any, Posted]:
         """Posts a transfer, in a transaction that it shares with others.
 
         Raises WalletNotFound, CurrencyMismatch, SelfTransfer, AccountSuspended, RecipientNotFound,
         DailyLimitExceeded, InsufficientFunds, RequestIdReused; Overloaded, Unavailable, OutcomeUnknown.
         """
-        return await self._group.submit(draft, lane=draft.debit)
+        return self._group.submit(draft, lane=draft.debit)
 
     async def post_within(self, connection: AsyncConnection, draft: Draft) -> Posted:
         """Posts a transfer in the caller's transaction, which must have begun. Raises as `post`."""

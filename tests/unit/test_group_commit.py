@@ -175,7 +175,7 @@ async def test_of_a_crowd_one_half_is_committed_while_the_other_comes() -> None:
 
 
 def test_a_crowd_goes_in_parts_or_at_a_pace_as_long_as_it_is_one() -> None:
-    gathering = Gathering(window=0.004, enough=64, parts=2)
+    gathering = Gathering(window=0.004, slow=0.032, enough=64, parts=2)
     assert not gathering.is_crowd
     now, arrived = 0.0, 0
     for _ in range(20):
@@ -198,7 +198,7 @@ def test_a_crowd_goes_in_parts_or_at_a_pace_as_long_as_it_is_one() -> None:
 
 
 def test_a_busy_loop_waits_longer_and_for_all_and_still_not_for_nobody() -> None:
-    gathering = Gathering(window=0.004, enough=64, parts=2)
+    gathering = Gathering(window=0.004, slow=0.032, enough=64, parts=2)
     now, arrived = 0.0, 0
     for _ in range(5):
         now, arrived = now + 0.01, arrived + 6
@@ -403,7 +403,7 @@ async def test_a_store_that_breaks_fails_its_batch_and_not_the_next() -> None:
 
 
 def test_a_crowd_opens_the_window_and_its_end_closes_it() -> None:
-    gathering = Gathering(window=0.004, enough=64, parts=1)
+    gathering = Gathering(window=0.004, slow=0.032, enough=64, parts=1)
     now, arrived = 0.0, 0
     assert not gathering.opens(now, waiting=50)
     for _ in range(5):
