@@ -42,12 +42,17 @@ def stop(stack: Stack, part: str) -> int:
 async def another(stack: Stack, part: str, pid: int, *, within: float = 30) -> int:
     """Waits until a part runs in another process than `pid`; returns that."""
 
+    found = pid
+
     async def is_another() -> bool:
-        now = pid_of(stack, part)
-        return now != pid and psutil.pid_exists(now)
+        nonlocal found
+        # A start that failed at once leaves none for a moment: what the killed one held may not be free yet.
+        running = stack.state.parts.get(part)
+        found = pid if running is None else running.pid
+        return found != pid and psutil.pid_exists(found)
 
     await until(is_another, True, within=within)
-    return pid_of(stack, part)
+    return found
 
 
 async def well(stack: Stack, *, within: float = 30) -> float:
