@@ -49,7 +49,6 @@ _PENDING = "Events that have not had their effect yet."
 _PARKED = "Events that failed too often and wait for an operator."
 # Failures that say nothing about the event.
 _AWAY = (Unavailable, DeadlineExceeded)
-_SYSTEM = {"messaging.system": "nats"}
 
 
 async def nothing(_: AsyncConnection) -> None:
@@ -228,14 +227,11 @@ class Consumer:
 
     async def _apply_together(self, events: Sequence[Received]) -> None:
         fresh = await self._fresh(events) if self._doubts else events
-        self._doubts = len(fresh) < len(events)
-        if not fresh:
-            return
         async with asyncio.timeout(self._mesh.event_handle_seconds):
             effects = await _all(self._handlers[event.subject](event) for event in fresh)
         async with self._database.transaction() as connection:
             new = await inbox.record_all(connection, [event.id for event in fresh])
-            self._doubts = self._doubts or len(new) < len(fresh)
+            self._doubts = len(new) < len(events)
             for event, effect in zip(fresh, effects, strict=True):
                 if event.id in new:
                     # One that is there twice has its effect once.
@@ -258,7 +254,9 @@ class Consumer:
             return
         again = message.metadata.num_delivered - 1
         given = (message.headers or {}).get("traceparent", "")
-        with trace.continued(given, f"{event.subject} process", trace.CONSUMER, _SYSTEM) as span:
+        with trace.continued(
+            given, f"{event.subject} process", trace.CONSUMER, {"messaging.system": "nats"}
+        ) as span:
             async with self._in_hand(message):
                 wait = await self._try(event, again=again)
             if span is not None:
