@@ -68,12 +68,12 @@ class Presence:
 class Change:
     """Somebody has come or gone. `turn` counts the changes of one person.
 
-    `told` is what everybody was told before; None after a change of preferences.
+    `anew` has everybody told whatever they heard before: preferences have changed.
     """
 
     user_id: UUID
     state: State
-    told: Status | None
+    anew: bool
     turn: int
 
 
@@ -97,6 +97,6 @@ def to_tell(change: Change, theirs: Preferences) -> Presence | None:
 
     The invisible are told of once, as offline: telling it again whenever they come and go would show that.
     """
-    if theirs.invisible and change.told is not None:
+    if theirs.invisible and not change.anew:
         return None
     return shown(change.user_id, change.state, theirs, Preferences())

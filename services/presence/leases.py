@@ -208,4 +208,4 @@ def _state(status: bytes | int, seen: bytes | int) -> State:
 
 def _changed(parts: Answer) -> Change:
     user, status, seen, told, turn = parts
-    return Change(UUID(_text(user)), _state(status, seen), Status(_text(told)) if told else None, int(turn))
+    return Change(UUID(_text(user)), _state(status, seen), not told, int(turn))

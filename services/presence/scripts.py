@@ -4,7 +4,7 @@
         l<3 digits: bytes of process><process><device>   when that lease runs out
         a<device>               away; until then remembered without a lease
         seen                    when they were last active
-        shown, told             what everybody was told last, and when
+        shown, told             what everybody was told last and when (?: nobody knows; empty: tell anew)
         claim, turn             until when somebody is telling a change, and its number
     presence:due            sorted set: who is to be looked at, and when
     presence:set:<caller>:<request_id>   hash: the answer to one SetPresence
@@ -27,6 +27,11 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local person = 'presence:person:'
 local function due_at(when, user) redis.call('ZADD', KEYS[1], 'LT', when, user) end
+"""
+
+_DOUBT = """
+-- After a change of preferences even the invisible are told of, so that is not forgotten.
+local function doubt(key, shown) if shown ~= '' then redis.call('HSET', key, 'shown', '?') end end
 """
 
 _LOOK = """
@@ -110,7 +115,7 @@ return 0
 
 # KEYS: due. ARGV: how many, the shortest time between two changes of a person, how long a claim holds.
 # Answers how many were looked at, in how many milliseconds the next is due (-1: nobody is), then for each
-# change that is now the caller's to tell: user, status, seen, what was told before, turn.
+# change that is now the caller's to tell: user, status, seen, what stands in `shown`, turn.
 _SWEEP = """
 local answer = {0, -1}
 for _, user in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])) do
@@ -125,6 +130,8 @@ for _, user in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT',
   elseif one.exists and one.status ~= shown and quiet_until > now then
     again_at(quiet_until)
   elseif one.exists and one.status ~= shown then
+    -- Until the caller says that it is told, nobody knows what others have heard: it is told anew then.
+    doubt(key, shown)
     redis.call('HSET', key, 'claim', now + ARGV[3])
     local turn = redis.call('HINCRBY', key, 'turn', 1)
     again_at(now + ARGV[3])
@@ -140,13 +147,20 @@ if next[2] then answer[2] = math.max(0, tonumber(next[2]) - now) end
 return answer
 """
 
-# KEYS: due. ARGV: user, status and turn of each change that was told. One that is not the last is not heard.
+# KEYS: due. ARGV: user, status and turn of each change that was told. Who tells one that is not the last was
+# slow: others may have heard it after the last one, so whoever tells that is not the last either.
 _TOLD = """
 for i = 1, #ARGV, 3 do
   local key = person .. ARGV[i]
-  if redis.call('HGET', key, 'turn') == ARGV[i + 2] then
+  local turn = redis.call('HGET', key, 'turn')
+  if turn == ARGV[i + 2] then
     redis.call('HSET', key, 'shown', ARGV[i + 1], 'told', now)
     redis.call('HDEL', key, 'claim')
+    due_at(now, ARGV[i])
+  elseif turn then
+    redis.call('HINCRBY', key, 'turn', 1)
+    doubt(key, redis.call('HGET', key, 'shown'))
+    redis.call('HSET', key, 'told', now)
     due_at(now, ARGV[i])
   end
 end
@@ -219,8 +233,8 @@ def _script(*parts: str) -> Script:
 
 RENEW = _script(_RENEW)
 END = _script(_END)
-SWEEP = _script(_LOOK, _SWEEP)
-TOLD = _script(_TOLD)
+SWEEP = _script(_LOOK, _DOUBT, _SWEEP)
+TOLD = _script(_DOUBT, _TOLD)
 RETELL = _script(_RETELL)
 STATES = _script(_LOOK, _STATES)
 SET_STATUS = _script(_LOOK, _SET)

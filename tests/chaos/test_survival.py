@@ -23,7 +23,7 @@ async def survive(stack: Stack, part: str, rounds: int, pause: float = 0.0) -> l
     load = Load(stack, pause)
     times = []
     async with load.running():
-        await asyncio.wait_for(load.next_success(0), 30)
+        await asyncio.wait_for(load.success(), 30)
         for _ in range(rounds):
             times.append(await back_after_kill(stack, part, load))
             # The next kill hits a stack that is whole.
@@ -39,9 +39,8 @@ async def back_after_kill(stack: Stack, part: str, load: Load) -> float:
     """Seconds from the kill of a part to the first round that began after it and succeeded."""
     started = time.monotonic()
     killed = parts.kill(stack, part)
-    # What was under way may still succeed; a success after the part is another one is the first.
     await parts.another(stack, part, killed)
-    await asyncio.wait_for(load.next_success(load.rounds), 30)
+    await asyncio.wait_for(load.success(), 30)
     return time.monotonic() - started
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,9 @@ from redis.asyncio import Redis
 
 from services.mesh import logs
 from services.mesh.database import Database
+from services.mesh.errors import Unavailable
 from services.presence import scripts
+from services.presence.domain import Change, State, Status
 from services.presence.leases import Leases
 from services.presence.preferences import KnownPreferences
 from services.presence.settings import PresenceSettings
@@ -158,6 +161,50 @@ async def test_a_change_that_its_process_did_not_tell_is_told_by_another(here: P
     assert heard.of(somchai.id) == ["online"]
 
 
+async def test_a_change_that_was_told_but_not_noted_is_not_taken_for_untold(
+    here: Place, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    somchai, lost = here.somebody(), []
+
+    async def is_lost(_: Leases, changes: Iterable[Change]) -> None:
+        lost.extend(changes)
+        raise Unavailable
+
+    monkeypatch.setattr(Leases, "told", is_lost)
+    await here.replicas[0].renew((somchai.id, "phone"))
+    await until(lambda: told_online(heard, somchai.id), True, within=20)
+    monkeypatch.undo()
+    # Gone again before anybody looks anew: as it was before, but not as others have heard.
+    await here.replicas[0].end((somchai.id, "phone"))
+    await until(lambda: heard.last(somchai.id), "offline", within=20)
+    assert lost
+
+
+async def test_a_change_that_is_told_late_does_not_stand_for_the_last_one(here: Place, heard: Heard) -> None:
+    somchai = here.somebody()
+    await here.replicas[0].renew((somchai.id, "phone"))
+    await until(lambda: heard.last(somchai.id), "online", within=20)
+    leases = leases_of(here)
+    try:
+        # A process that was held up since its turn has said what is no longer so.
+        await leases.told([Change(uuid.UUID(somchai.id), State(Status.OFFLINE, None), anew=False, turn=0)])
+    finally:
+        await leases.close()
+    await until(lambda: amount(heard, somchai.id), 2, within=20)
+    assert heard.of(somchai.id) == ["online", "online"]
+
+
+def leases_of(place: Place) -> Leases:
+    """Leases as a process of presence has them."""
+    settings = PresenceSettings.model_construct(redis_url=SecretStr(place.redis.url("presence")))
+    return Leases(settings, time.monotonic, logs.logger("tests"))
+
+
+async def amount(heard: Heard, user_id: str) -> int:
+    """How often somebody was told of."""
+    return len(heard.of(user_id))
+
+
 async def test_one_process_of_several_is_enough(here: Place, heard: Heard) -> None:
     async with AsyncExitStack() as stack:
         third = await stack.enter_async_context(here.replica())
@@ -281,14 +328,12 @@ async def test_following_ends_when_it_is_told_to_at_whatever_moment(presence_dat
 
 async def test_a_question_to_redis_ends_when_it_is_told_to_at_whatever_moment(here: Place) -> None:
     # The client swallows a cancellation now and then, mostly while it connects.
-    settings = PresenceSettings.model_construct(redis_url=SecretStr(here.redis.url("presence")))
-
     async def sweeping(leases: Leases) -> None:
         while True:
             await leases.sweep()
 
     for number in range(80):
-        leases = Leases(settings, time.monotonic, logs.logger("tests"))
+        leases = leases_of(here)
         task = asyncio.create_task(sweeping(leases))
         await asyncio.sleep(0.0001 * number)
         task.cancel()

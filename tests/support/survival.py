@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -53,7 +56,8 @@ class Load:
         self._pause = pause
         self._stopping = asyncio.Event()
         self._success = asyncio.Condition()
-        self.rounds = 0
+        # When the latest of the rounds that have succeeded began.
+        self._succeeded = -math.inf
         self.people: list[Acknowledged] = []
         self.broken: list[str] = []
 
@@ -67,10 +71,14 @@ class Load:
             self._stopping.set()
             await asyncio.gather(*tasks)
 
-    async def next_success(self, after: int) -> None:
-        """Waits until more than `after` rounds have succeeded."""
+    async def success(self) -> None:
+        """Waits until a round has succeeded that begins from now on.
+
+        One under way may have asked what is away now while it was there.
+        """
+        now = time.monotonic()
         async with self._success:
-            await self._success.wait_for(lambda: self.rounds > after)
+            await self._success.wait_for(lambda: self._succeeded >= now)
 
     async def _one(self) -> None:
         while not self._stopping.is_set():
@@ -86,6 +94,7 @@ class Load:
                     await asyncio.sleep(0.01)
 
     async def _round(self, clients: Clients) -> None:
+        began = time.monotonic()
         email = f"{secrets.token_hex(8)}@example.com"
         body = {"username": "u" + secrets.token_hex(8), "password": secrets.token_urlsafe(12), "email": email}
         made = await self._call(clients, "POST", "/v1/auth/register", body, device=_FIRST_DEVICE)
@@ -101,7 +110,7 @@ class Load:
         await self._call(clients, "POST", "/v1/profile", {"display_name": "Somchai"}, token=person.token)
         known.profile = True
         await self._call(clients, "GET", "/v1/services")
-        self.rounds += 1
+        self._succeeded = max(self._succeeded, began)
         async with self._success:
             self._success.notify_all()
 
@@ -136,18 +145,27 @@ async def lost(stack: Stack, people: list[Acknowledged]) -> list[str]:
             body = {"username": one.person.username, "password": one.person.password}
             async with gate:
                 # The device is known, so that checking tells nobody anything.
-                headers = {"user-agent": _FIRST_DEVICE}
-                login = await clients.http.post("/v1/auth/login", json=body, headers=headers)
+                known = {"user-agent": _FIRST_DEVICE}
+                login = await _answer(clients, "POST", "/v1/auth/login", json=body, headers=known)
                 if login.status_code != 200:
                     return [f"{one.person.username}: {login.status_code} {login.text[:300]}"]
                 if not one.profile:
                     return []
-                token = login.json()["access_token"]
-                profile = await clients.rest.call("GET", "/v1/profile", token=token)
-            return [] if profile.code == 200 else [f"profile of {one.person.username}: {profile}"]
+                token = {"authorization": f"Bearer {login.json()['access_token']}"}
+                profile = await _answer(clients, "GET", "/v1/profile", headers=token)
+            return [] if profile.status_code == 200 else [f"{one.person.username}: {profile.text[:300]}"]
 
         found = await asyncio.gather(*(missing(one) for one in people))
     return [line for lines in found for line in lines]
+
+
+async def _answer(clients: Clients, verb: str, path: str, **how: Any) -> httpx.Response:
+    """What a call comes to. One that cannot be answered just now is made again: nothing is lost for that."""
+    give_up = time.monotonic() + SETTLED_WITHIN
+    while True:
+        reply = await clients.http.request(verb, path, **how)
+        if reply.status_code not in _REFUSED or time.monotonic() > give_up:
+            return reply
 
 
 async def events_settled(stack: Stack) -> None:

@@ -19,8 +19,8 @@ STATES = st.builds(State, st.sampled_from(Status), st.just(SEEN))
 PREFERENCES = st.builds(Preferences, st.booleans(), st.booleans())
 
 
-def change(state: State, told: Status | None = Status.OFFLINE) -> Change:
-    return Change(WHO, state, told, turn=1)
+def change(state: State, *, anew: bool = False) -> Change:
+    return Change(WHO, state, anew, turn=1)
 
 
 @pytest.mark.parametrize(("status", "seen"), [("online", None), ("away", SEEN), ("offline", SEEN)])
@@ -48,8 +48,8 @@ def test_who_hides_when_they_were_last_seen_is_still_seen_to_be_there(state: Sta
 def test_of_the_invisible_everybody_is_told_once_that_they_are_offline() -> None:
     state = State(Status.ONLINE, SEEN)
     assert to_tell(change(state), INVISIBLE) is None
-    assert to_tell(change(state, told=None), INVISIBLE) == Presence(WHO)
-    assert to_tell(change(state, told=None), OPEN) == Presence(WHO, Status.ONLINE)
+    assert to_tell(change(state, anew=True), INVISIBLE) == Presence(WHO)
+    assert to_tell(change(state, anew=True), OPEN) == Presence(WHO, Status.ONLINE)
 
 
 def test_people_are_spread_over_all_buckets() -> None:
