@@ -8,9 +8,9 @@ library; it alone finds violations.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import protovalidate
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, OneofDescriptor
@@ -59,110 +59,87 @@ def _always(_: Any) -> bool:
     return True
 
 
-def _all(checks: tuple[Check, ...]) -> Check:
-    if not checks:
-        return _always
-    if len(checks) == 1:
-        return checks[0]
+class _Rule(NamedTuple):
+    """What is asked of a field: whether its value fits, if it is there, and whether it must be."""
 
-    def check(message: Message) -> bool:
-        for one in checks:  # noqa: SIM110 - a generator costs as much as the checks
-            if not one(message):
-                return False
-        return True
-
-    return check
+    fits: Fits = _always
+    needed: bool = False
 
 
 def _of_message(descriptor: Descriptor, above: tuple[Descriptor, ...]) -> Check:
     """The check of a message and of all in it. `above` are the messages that it is in."""
-    if descriptor.GetOptions().HasExtension(rules.message):
-        return _never
-    if descriptor in above:
-        # It can be in itself, as deep as it likes.
+    # One may be in itself, as deep as it likes.
+    if descriptor.GetOptions().HasExtension(rules.message) or descriptor in above:
         return _never
     inside = (*above, descriptor)
-    oneofs = {oneof.name: oneof for oneof in descriptor.oneofs if not _is_optional(oneof)}
-    alone = [one for one in descriptor.fields if _oneof_of(one) not in oneofs]
-    checks = [_of_field(field, inside) for field in alone]
-    checks += [_of_oneof(oneof, inside) for oneof in oneofs.values()]
-    return _all(tuple(one for one in checks if one is not _always))
-
-
-def _is_optional(oneof: OneofDescriptor) -> bool:
-    """A field that is `optional` stands in a oneof of its own, by which nothing is meant."""
-    return [f"_{field.name}" for field in oneof.fields] == [oneof.name]
-
-
-def _oneof_of(field: FieldDescriptor) -> str:
-    return field.containing_oneof.name if field.containing_oneof is not None else ""
-
-
-def _of_oneof(oneof: OneofDescriptor, inside: tuple[Descriptor, ...]) -> Check:
-    """Looks at the one field that is there: to ask each whether it is costs more than what is asked of it."""
-    if any(map(_is_needed, oneof.fields)):
-        return _never
-    name, options = oneof.name, oneof.GetOptions()
-    needed = options.HasExtension(rules.oneof) and options.Extensions[rules.oneof].required
-    checks: dict[str | None, Check] = {None: _never if needed else _always}
-    checks.update((field.name, _of_field(field, inside)) for field in oneof.fields)
-    if set(checks.values()) == {_always}:
+    known = {field: _of_field(field, inside) for field in descriptor.fields}
+    needed = sum(rule.needed for rule in known.values())
+    for oneof in filter(_must_be_there, descriptor.oneofs):
+        if any(known[field].needed for field in oneof.fields):
+            return _never
+        known.update((field, known[field]._replace(needed=True)) for field in oneof.fields)
+        needed += 1
+    if all(rule == _Rule() for rule in known.values()):
         return _always
-    return lambda message: checks[message.WhichOneof(name)](message)
+    return _of_fields(known, needed)
 
 
-def _is_needed(field: FieldDescriptor) -> bool:
-    options = field.GetOptions()
-    return bool(options.HasExtension(rules.field) and options.Extensions[rules.field].required)
+def _of_fields(known: Mapping[FieldDescriptor, _Rule], needed: int) -> Check:
+    """Looks at what is there and counts it: most fields are left out, and to ask for each would cost more."""
+
+    def check(message: Message) -> bool:
+        missing = needed
+        for field, value in message.ListFields():
+            fits, counts = known[field]
+            if not fits(value):
+                return False
+            missing -= counts
+        return not missing
+
+    return check
 
 
-def _of_field(field: FieldDescriptor, inside: tuple[Descriptor, ...]) -> Check:
+def _must_be_there(oneof: OneofDescriptor) -> bool:
+    """Whether one of its fields has to be."""
+    options = oneof.GetOptions()
+    return bool(options.HasExtension(rules.oneof) and options.Extensions[rules.oneof].required)
+
+
+def _of_field(field: FieldDescriptor, inside: tuple[Descriptor, ...]) -> _Rule:
     options = field.GetOptions()
     found = options.Extensions[rules.field] if options.HasExtension(rules.field) else rules.FieldRules()
     if found.ignore == rules.IGNORE_ALWAYS:
-        return _always
+        return _Rule()
     if field.is_repeated:
         return _of_many(field, found, inside)
     if field.message_type is not None:
-        return _of_part(field, field.message_type, found, inside)
+        return _of_part(field.message_type, found, inside)
     return _of_value(field, found)
 
 
-def _of_many(field: FieldDescriptor, found: rules.FieldRules, inside: tuple[Descriptor, ...]) -> Check:
+def _of_many(field: FieldDescriptor, found: rules.FieldRules, inside: tuple[Descriptor, ...]) -> _Rule:
     """Lists with limits of length and rules for single items; of maps only empty ones are known."""
-    name = field.name
     own = {one.name: value for one, value in found.repeated.ListFields()}
     kind = {one.name for one, _ in found.ListFields()}
     item = _of_item(field, own.pop("items", None), inside)
     known = {"min_items", "max_items"} | ({"unique"} if field.message_type is None else set())
     unknown = kind - {"repeated", "ignore"} or own.keys() - known
-    if unknown or item is _never or (_is_map(field) and item is not _always):
-        return _never if own.get("min_items") or found.required else _empty(name, found)
     least, most = own.get("min_items", 0), own.get("max_items", 1 << 31)
-    if found.ignore == rules.IGNORE_IF_ZERO_VALUE:
-        least = 0
+    if unknown or item is _never or (_is_map(field) and item is not _always):
+        return _Rule(_never, needed=bool(least or found.required or found.map.min_pairs))
     if item is _always and not own:
-        return _always
+        return _Rule()
     unique = own.get("unique", False)
 
-    def check(message: Message) -> bool:
-        items = getattr(message, name)
+    def fits(items: Sequence[Any]) -> bool:
         count = len(items)
-        if not least <= count <= most:
-            return False
-        return not count or ((not unique or len(set(items)) == count) and all(map(item, items)))
+        return least <= count <= most and (not unique or len(set(items)) == count) and all(map(item, items))
 
-    return check
+    return _Rule(fits, needed=bool(least) and found.ignore != rules.IGNORE_IF_ZERO_VALUE)
 
 
 def _is_map(field: FieldDescriptor) -> bool:
     return field.message_type is not None and field.message_type.GetOptions().map_entry
-
-
-def _empty(name: str, found: rules.FieldRules) -> Check:
-    if found.map.min_pairs:
-        return _never
-    return lambda message: not getattr(message, name)
 
 
 def _of_item(field: FieldDescriptor, own: rules.FieldRules | None, inside: tuple[Descriptor, ...]) -> Fits:
@@ -172,42 +149,19 @@ def _of_item(field: FieldDescriptor, own: rules.FieldRules | None, inside: tuple
     return _of_message(field.message_type, inside) if own is None else _never
 
 
-def _of_part(
-    field: FieldDescriptor, kind: Descriptor, found: rules.FieldRules, inside: tuple[Descriptor, ...]
-) -> Check:
+def _of_part(kind: Descriptor, found: rules.FieldRules, inside: tuple[Descriptor, ...]) -> _Rule:
     """A message in a message: whether it has to be there, and its own rules."""
-    name = field.name
     others = {one.name for one, _ in found.ListFields()} - {"required", "ignore"}
-    part = _never if others else _of_message(kind, inside)
-    if found.required:
-        return lambda message: message.HasField(name) and part(getattr(message, name))
-    if part is _always:
-        return _always
-    return lambda message: not message.HasField(name) or part(getattr(message, name))
+    return _Rule(_never if others else _of_message(kind, inside), needed=found.required)
 
 
-def _of_value(field: FieldDescriptor, found: rules.FieldRules) -> Check:
+def _of_value(field: FieldDescriptor, found: rules.FieldRules) -> _Rule:
     """A text, a number or the like."""
-    name, fits = field.name, _fits(found)
-    skips = found.ignore == rules.IGNORE_IF_ZERO_VALUE
-    if found.required:
-        return _never if skips else lambda message: _is_there(message, field) and fits(getattr(message, name))
-    if fits is _always:
-        return _always
-    if field.has_presence:
-        return lambda message: not message.HasField(name) or fits(getattr(message, name))
-    if skips or fits(field.default_value):
-        # Most fields of most requests are left out.
-        def check(message: Message) -> object:
-            value = getattr(message, name)
-            return not value or fits(value)
-
-        return check
-    return lambda message: fits(getattr(message, name))
-
-
-def _is_there(message: Message, field: FieldDescriptor) -> bool:
-    return message.HasField(field.name) if field.has_presence else bool(getattr(message, field.name))
+    fits, skips = _fits(found), found.ignore == rules.IGNORE_IF_ZERO_VALUE
+    if found.required and skips:
+        return _Rule(_never, needed=True)
+    fits_left_out = field.has_presence or skips or fits(field.default_value)
+    return _Rule(fits, needed=found.required or not fits_left_out)
 
 
 def _fits(found: rules.FieldRules) -> Fits:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
@@ -25,16 +26,15 @@ class Written(NamedTuple):
 def written(draft: Draft, seq: int, stamp: int, thread: int | None, mentions: Iterable[UUID]) -> Written:
     """The message of a draft that has its number. `stamp` in microseconds since the epoch."""
     dialog, sender = str(draft.dialog_id).encode(), str(draft.sender_id).encode()
-    number, at = b"\x18" + varint(seq), timestamp(stamp)
+    number, (created, at) = varint(seq), _stamped(stamp)
     key = part(b"\x3a", draft.client_message_id.encode())
     # Ids of messages have 32 characters, all others 36.
-    head = b"".join((b"\x0a\x20", _message_id(draft.dialog_id, seq), b"\x12\x24", dialog, number))
-    created = part(b"\x82\x01", at)
+    head = b"".join((b"\x0a\x20", _message_id(draft.dialog_id, seq), b"\x12\x24", dialog, b"\x18", number))
     body = [
         head,
         b"\x22\x24",
         sender,
-        part(b"\x2a", draft.type.encode()),
+        _typed(draft.type),
         part(b"\x32", _content(draft)),
         key,
     ]
@@ -52,13 +52,26 @@ def written(draft: Draft, seq: int, stamp: int, thread: int | None, mentions: It
         b"\x0a\x24",
         dialog,
         b"\x10",
-        number[1:],
+        number,
         b"\x1a\x24",
         sender,
-        part(b"\x22", at),
+        at,
         part(b"\x2a", message),
     )
     return Written(b"".join(event), message, b"".join((head, key, created)))
+
+
+# What is written together has few stamps, and there are few types.
+@lru_cache(256)
+def _stamped(stamp: int) -> tuple[bytes, bytes]:
+    """When it was written, as a Message has it and as an Event does."""
+    at = timestamp(stamp)
+    return part(b"\x82\x01", at), part(b"\x22", at)
+
+
+@lru_cache(256)
+def _typed(kind: str) -> bytes:
+    return part(b"\x2a", kind.encode())
 
 
 def payment(paid: Paid) -> bytes:

@@ -48,6 +48,8 @@ class PostingStore:
 
     async def post(self, batch: Sequence[Draft]) -> Sequence[Posted | SampanError]:
         """Writes a batch. What comes twice in it under one id is looked at once the first was written."""
+        if len({draft.client_message_id for draft in batch}) == len(batch):
+            return await self._post(batch)
         first: dict[tuple[object, ...], int] = {}
         for place, draft in enumerate(batch):
             first.setdefault((draft.dialog_id, draft.sender_id, draft.client_message_id), place)

@@ -26,19 +26,15 @@ class Status(IntEnum):
     NO_REPLY = 6
 
 
+# What is alike for all of a batch is said once, since an array costs the driver and the server something for
+# each entry: the type, and where they are all in different dialogs, that each is the only one there.
 _POST = """
 SELECT status, seq, message_no, stamp, thread_seq, mentions FROM write_messages(
-    $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[],
-    $9::text[], $10::text[], $11::bytea[], $12::integer[], $13::boolean[], $14::boolean[])
-"""
-# The same for one message in each dialog, all of one type: what is alike is said once, since each array costs
-# the driver and the server something for each entry.
-_POST_ALIKE = """
-SELECT status, seq, message_no, stamp, thread_seq, mentions FROM write_messages(
-    $1::uuid[], $2::uuid[], $3::text[], array_fill($4::text, ARRAY[cardinality($1)]), $5::text[], $6::text[],
-    $7::bigint[], $8::bigint[], $9::text[], $10::text[], $11::bytea[],
-    array_fill(1, ARRAY[cardinality($1)]), array_fill(true, ARRAY[cardinality($1)]),
-    array_fill($12::boolean, ARRAY[cardinality($1)]))
+    $1::uuid[], $2::uuid[], $3::text[], coalesce($4::text[], array_fill($5::text, ARRAY[cardinality($1)])),
+    $6::text[], $7::text[], $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::bytea[],
+    coalesce($13::integer[], array_fill(1, ARRAY[cardinality($1)])),
+    coalesce($14::boolean[], array_fill(true, ARRAY[cardinality($1)])),
+    coalesce($15::boolean[], array_fill($16::boolean, ARRAY[cardinality($1)])))
 """
 _FIND = """
 SELECT m.seq, m.message_no, (extract(epoch FROM m.created_at) * 1000000)::bigint AS stamp, m.thread_seq,
@@ -78,21 +74,17 @@ def _places(batch: Sequence[Draft]) -> tuple[list[int], list[bool], list[bool]]:
     return places, [at in last for at in every], [at in mark for at in every]
 
 
-def _are_alike(batch: Sequence[Draft]) -> bool:
-    kind = batch[0].type
-    dialogs = {one.dialog_id for one in batch}
-    return len(dialogs) == len(batch) and all(one.type == kind for one in batch)
-
-
 async def post(database: FastDatabase, batch: Sequence[Draft]) -> list[Record]:
     """Writes messages and says of each what became of it, in order."""
-    alike = _are_alike(batch)
+    dialogs, types = [one.dialog_id for one in batch], [one.type for one in batch]
+    of_one_type = types.count(types[0]) == len(types)
+    are_alone = of_one_type and len(set(dialogs)) == len(dialogs)
     return await database.call(
-        _POST_ALIKE if alike else _POST,
-        [one.dialog_id for one in batch],
+        _POST,
+        dialogs,
         [one.sender_id for one in batch],
         [one.client_message_id for one in batch],
-        batch[0].type if alike else [one.type for one in batch],
+        *((None, types[0]) if of_one_type else (types, None)),
         [one.text for one in batch],
         _unless_empty([one.attributes for one in batch]),
         _unless_empty([one.reply_to for one in batch]),
@@ -100,7 +92,8 @@ async def post(database: FastDatabase, batch: Sequence[Draft]) -> list[Record]:
         _unless_empty([_array(one.file_ids) for one in batch]),
         _unless_empty([_array(one.mentions) for one in batch]),
         [one.request_hash for one in batch],
-        *([not batch[0].is_notice] if alike else _places(batch)),
+        *((None, None, None) if are_alone else _places(batch)),
+        are_alone and not batch[0].is_notice,
     )
 
 

@@ -30,7 +30,14 @@ class Drafts:
             sender_id=sender_id,
             client_message_id=key or str(ids.uuid7()),
             text=text,
-            request_hash=self.hash(text, reply_to, thread_id, ",".join(files), ",".join(mentions)),
+            # To join what is not there costs as much as a field that is.
+            request_hash=self.hash(
+                text,
+                reply_to,
+                thread_id,
+                ",".join(files) if files else "",
+                ",".join(mentions) if mentions else "",
+            ),
             reply_to=_seq(reply_to, dialog_id) if reply_to else None,
             thread=_seq(thread_id, dialog_id) if thread_id else None,
             file_ids=tuple(map(UUID, files)) if files else (),

@@ -30,6 +30,7 @@ from services.mesh.tls import EDGE, SPIFFE_PREFIX, Certificate
 from services.messaging.live import frames
 from services.messaging.live.inbound import MOST_BYTES
 from services.messaging.servicer_live import LiveMethods
+from services.messaging.websocket_connection import Connection
 
 PATH = "/websocket"
 HEALTH = "/healthz"
@@ -167,6 +168,7 @@ class WebSockets:
             compression=None,
             max_size=MOST_BYTES,
             max_queue=4,
+            create_connection=Connection,
             ping_interval=self._ping,
             ping_timeout=self._ping,
             close_timeout=3.0,

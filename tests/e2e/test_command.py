@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,17 +113,27 @@ def test_no_secret_stands_in_a_command_line_or_a_log(stack: Stack) -> None:
 def test_a_life_up_down_up_and_reset(own: Stack) -> None:
     assert own.command("down").stdout.strip() == "stopped"
     assert own.command("down").stdout.strip() == "was not up"
-    assert own.command("status").returncode == 1
-    assert own.command("health").returncode == 3
+    for command, code in (("status", 1), ("health", 3)):
+        told = own.command(command)
+        assert told.returncode == code
+        assert told.stderr.splitlines()[-1] == "Start it: ./scripts/up"
     ports = own.state.ports
     again = own.command("up", "--detach")
     assert again.returncode == 0, again.stderr
+    assert "./scripts/down" not in again.stderr
+    elsewhere = replace(own, port=1).command("up", "--detach")
+    assert elsewhere.returncode == 0
+    assert "http://127.0.0.1:1, stop it first: ./scripts/down" in elsewhere.stderr
     assert own.state.ports == ports
     behind = own.command("migrate", "down", "identity")
     assert behind.returncode == 0, behind.stderr
     assert own.command("migrate", "status").returncode == 1
     assert own.command("migrate", "up").returncode == 0
     assert own.command("migrate", "status").returncode == 0
+    unasked = own.command("reset")
+    assert unasked.returncode == 1
+    assert "--yes" in unasked.stderr
+    assert (own.home / "secrets.json").exists()
     assert own.command("reset", "--yes").returncode == 0
     assert not (own.home / "secrets.json").exists()
 

@@ -107,7 +107,7 @@ class _Sending:
 
 
 class Inbound:
-    """Frames of one client. `receive` returns at once while there is room for more.
+    """Frames of one client.
 
     `call` is that of the stream: who it is, and in which trace. `close` ends what is still being done.
     """
@@ -139,43 +139,68 @@ class Inbound:
         self._second = 0
         self._frames = 0
 
-    async def receive(self, frame: frame_pb2.ConnectRequest) -> None:
+    def receive(self, frame: frame_pb2.ConnectRequest) -> Awaitable[None] | None:
         """Takes one frame, already validated. What is wrong with it is answered or ends the stream.
 
-        What comes when the stream has its end is not done.
+        None when it was taken at once; else it must be awaited before the next: there is no room, or it is
+        not known yet whether the limits let it in. What comes when the stream has its end is not done.
         """
         if self._session.has_end:
-            return
+            return None
         if self._floods():
             self._session.end(FrameFlood(), keep_rest=True)
-            return
+            return None
         try:
             check_size(frame)
         except FrameInvalid as error:
             self.refuse(error.detail)
-            return
-        match frame.WhichOneof("frame"):
-            case "ping":
-                self._session.push(frames.heartbeat())
-                self._done(frame.ref)
-            case "hello" | None:
-                self.refuse("hello comes first, and only once")
-            case what:
-                if self._working >= self._desk.most:
-                    await self._has_room()
-                # Counted before it is begun: what waits for that must not be overtaken by what follows.
-                try:
-                    waiting = self._desk.count(_METHODS[what], self._call)
-                    if waiting is not None:
-                        await waiting
-                except SampanError as error:
-                    self._failed(frame.ref, error)
-                    return
-                self._working += 1
-                if what == "send":
-                    self._send(frame.ref, frame.send)
-                else:
-                    self._start(frame.ref, partial(self._do, frame))
+            return None
+        what = frame.WhichOneof("frame")
+        if what in _METHODS:
+            return self._admit(what, frame)
+        if what == "ping":
+            self._session.push(frames.heartbeat())
+            self._done(frame.ref)
+        else:
+            self.refuse("hello comes first, and only once")
+        return None
+
+    def _admit(self, what: str, frame: frame_pb2.ConnectRequest) -> Awaitable[None] | None:
+        if self._working >= self._desk.most:
+            return self._admit_later(what, frame)
+        # Counted before it is begun: what waits for that must not be overtaken by what follows.
+        try:
+            waiting = self._desk.count(_METHODS[what], self._call)
+        except SampanError as error:
+            self._failed(frame.ref, error)
+            return None
+        if waiting is not None:
+            return self._begin_after(waiting, what, frame)
+        self._begin(what, frame)
+        return None
+
+    async def _admit_later(self, what: str, frame: frame_pb2.ConnectRequest) -> None:
+        await self._has_room()
+        waiting = self._admit(what, frame)
+        if waiting is not None:
+            await waiting
+
+    async def _begin_after(
+        self, waiting: Awaitable[None], what: str, frame: frame_pb2.ConnectRequest
+    ) -> None:
+        try:
+            await waiting
+        except SampanError as error:
+            self._failed(frame.ref, error)
+        else:
+            self._begin(what, frame)
+
+    def _begin(self, what: str, frame: frame_pb2.ConnectRequest) -> None:
+        self._working += 1
+        if what == "send":
+            self._send(frame.ref, frame.send)
+        else:
+            self._start(frame.ref, partial(self._do, frame))
 
     def greeted(self, ref: str) -> None:
         """The first frame was a hello, and was done."""

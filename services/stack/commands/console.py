@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,6 +67,18 @@ def progress(message: Mapping[str, object]) -> None:
     elif "ready" in message:
         typer.echo(f"  {'all healthy':<12} {message['milliseconds']:>6} ms")
         typer.echo(f"ready {message['ready']}")
+
+
+def agreed(question: str) -> None:
+    """Goes on when a person says yes."""
+    try:
+        typer.confirm(question, abort=True)
+    except typer.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise StackError(
+            "input", "nobody said yes, so nothing was changed", "Without a terminal: --yes"
+        ) from None
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.stack.commands.console import require_servers, this_home, told_errors
+from services.stack.commands.console import agreed, require_servers, this_home, told_errors
 from services.stack.commands.lifecycle import bring_down
 from services.stack.errors import StackError
 from services.stack.home import Home
@@ -77,7 +77,7 @@ def restore(
         outside = environment.get("SAMPAN_POSTGRES_URL")
         if ((home / "postgres" / "data").exists() or outside) and not yes:
             where = "the outside PostgreSQL" if outside else str(home.root)
-            typer.confirm(f"Replace all data in {where}?", abort=True)
+            agreed(f"Replace all data in {where}?")
         home.prepare()
         work.restore_keys(home, file)
         # Streams would tell of what the databases do not know any more.

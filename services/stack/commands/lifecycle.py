@@ -5,11 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 
-from services.stack.commands.console import FAILED, INTERRUPTED, progress, table, this_home, told_errors
+from services.stack.commands.console import (
+    FAILED,
+    INTERRUPTED,
+    agreed,
+    progress,
+    table,
+    this_home,
+    told_errors,
+)
 from services.stack.errors import StackError
 from services.stack.home import READY, STOPPED, STOPPING, Home, State
 
@@ -46,6 +55,7 @@ def up(
                 raise StackError("supervisor", "only the servers are up here", hint)
             if other is not None:
                 typer.echo(f"ready {other.edge}")
+                note_other_address(environment, other.edge)
                 return
         if detach:
             launch.in_background(home, environment, lock, progress)
@@ -54,6 +64,15 @@ def up(
             typer.echo("stopped")
             if not ready:
                 raise typer.Exit(INTERRUPTED)
+
+
+def note_other_address(environment: Mapping[str, str], address: str) -> None:
+    """Says so when what runs is not where the caller wants it."""
+    from services.stack.envoy_part import Edge
+
+    wanted = Edge(environment).url
+    if wanted != address:
+        typer.echo(f"It was up already. To have it at {wanted}, stop it first: ./scripts/down", err=True)
 
 
 def down() -> None:
@@ -114,6 +133,8 @@ def status() -> None:
         typer.echo(f"home {home.root}")
         if phase != STOPPED:
             table(("PART", "STATE", "PID", "UP", "LISTENS"), rows_of(state))
+        else:
+            typer.echo("Start it: ./scripts/up", err=True)
         if phase not in (READY, STOPPING):
             raise typer.Exit(FAILED)
 
@@ -154,7 +175,7 @@ def reset(*, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask."
             typer.echo(f"nothing to erase: {home.root} does not exist")
             return
         if not yes:
-            typer.confirm(f"Erase all data in {home.root}?", abort=True)
+            agreed(f"Erase all data in {home.root}?")
         asyncio.run(bring_down(home))
         home.erase()
         typer.echo(f"erased {home.root}")

@@ -37,7 +37,14 @@ def health(
     with told_errors():
         found = asyncio.run(ask([service] if service else list(EVERYTHING)))
         table(("PART", "ADDRESS", "HEALTH"), found)
-        if any(row[2] != "healthy" for row in found):
+        unwell = [row[0] for row in found if row[2] != "healthy"]
+        if unwell:
+            home, _ = this_home()
+            is_up = home.root.is_dir() and home.held()
+            next_step = (
+                f"Look at its log: ./scripts/sampan logs {unwell[0]}" if is_up else "Start it: ./scripts/up"
+            )
+            typer.echo(next_step, err=True)
             raise typer.Exit(UNHEALTHY)
 
 
