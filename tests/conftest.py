@@ -72,6 +72,11 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.register_profile("short", max_examples=100, deadline=None)
     hypothesis.settings.register_profile("long", max_examples=600, deadline=None)
     hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
+    # What a developer has set for a stack is not meant for tests.
+    for name in [
+        one for one in os.environ if one.startswith("SAMPAN_") and not one.startswith("SAMPAN_TEST_")
+    ]:
+        del os.environ[name]
     if not hasattr(config, "workerinput"):
         os.environ[RUN] = tempfile.mkdtemp(prefix="sampan-test-")
         os.environ["GRPC_VERBOSITY"] = "ERROR"
