@@ -22,8 +22,6 @@ Requests = AsyncIterator[frame_pb2.ConnectRequest]
 Shown = TypeVar("Shown")
 # A hello that is sent at once is here after so many seconds.
 _SAME_FLIGHT = 0.005
-# Frames of one client that are taken before others have their turn, and what was begun goes on its way.
-_RUN = 8
 # Who has said nothing for so long is shown that the stream is open.
 _PROMPT = 0.1
 
@@ -150,16 +148,13 @@ async def _read(
                 waiting = inbound.receive(frame)
                 if waiting is not None:
                     await waiting
-                run = 0
                 # Not by `_next`: what comes goes through every layer on its way.
                 async for following in requests:
+                    while not inbound.has_turn():
+                        await asyncio.sleep(0)
                     waiting = inbound.receive(following)
                     if waiting is not None:
                         await waiting
-                    run += 1
-                    if run >= _RUN:
-                        run = 0
-                        await asyncio.sleep(0)
         except (InvalidArgument, RequestTooLarge) as error:
             inbound.refuse(error.detail)
 
