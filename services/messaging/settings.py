@@ -21,7 +21,7 @@ class MessagingSettings(DatabaseSettings):
     # Different emoji under a message, at most.
     reactions: int = Field(default=20, ge=1, le=100)
     # Connections on which batches of messages are written, and so batches at once.
-    posting_pool: int = Field(default=2, ge=1, le=50)
+    posting_pool: int = Field(default=3, ge=1, le=50)
     # Messages in a batch, and messages that may wait for one.
     posting_batch: int = Field(default=256, ge=1, le=4096)
     posting_queue: int = Field(default=8192, ge=1)
