@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.frames import Close, Frame, Opcode
 
 from services.messaging.websocket_connection import Connection
@@ -56,12 +57,24 @@ async def listening(
 
 
 @contextlib.asynccontextmanager
-async def served(handler: Handler, connection: type[ServerConnection]) -> AsyncIterator[int]:
+async def served(handler: Handler, connection: type[ServerConnection], **more: Any) -> AsyncIterator[int]:
     """A port at which a handler has its clients, as the door has them."""
-    how: Any = {"create_connection": connection, "max_size": MOST, "max_queue": 4, "compression": None}
+    how: Any = {
+        "create_connection": connection,
+        "max_size": MOST,
+        "max_queue": 4,
+        "compression": None,
+        **more,
+    }
     async with serve(handler, "127.0.0.1", 0, **how) as server:
         (socket,) = server.sockets
         yield socket.getsockname()[1]
+
+
+async def echo(client: ServerConnection) -> None:
+    """Says what it hears."""
+    async for message in client:
+        await client.send(message)
 
 
 async def said(
@@ -119,20 +132,26 @@ def test_what_is_said_is_heard_however_it_is_cut(messages: list[list[Frame]], cu
     assert asyncio.run(said(pieces(data, cuts))) == [*expected, 1000]
 
 
-@pytest.mark.parametrize(
-    ("data", "code"),
-    [
-        (binary(b"x").serialize(mask=False), 1002),
-        (wire(binary(b"x" * (MOST + 1))), 1009),
-        (wire(binary(b"x" * (MOST + 1)))[:20], 1009),
-        (wire(Frame(Opcode.TEXT, b"\xff")), 1007),
-        (wire(Frame(Opcode.BINARY, b"a", fin=False), binary(b"b")), 1002),
-        (wire(Frame(Opcode.CONT, b"a")), 1002),
-        (b"\xc2\x81" + wire(binary(b"a"))[2:], 1002),
-        (wire(Frame(Opcode.BINARY, b"a", fin=False), Frame(Opcode.CONT, b"x" * MOST)), 1009),
-    ],
-)
-async def test_what_breaks_the_protocol_ends_as_it_does_in_the_library(data: bytes, code: int) -> None:
+# What comes, and the code that ends it.
+BROKEN = {
+    "unmasked": (binary(b"x").serialize(mask=False), 1002),
+    "too large": (wire(binary(b"x" * (MOST + 1))), 1009),
+    "the head of one too large": (wire(binary(b"x" * (MOST + 1)))[:20], 1009),
+    "no text": (wire(Frame(Opcode.TEXT, b"\xff")), 1007),
+    "a message in another one": (wire(Frame(Opcode.BINARY, b"a", fin=False), binary(b"b")), 1002),
+    "a piece of nothing": (wire(Frame(Opcode.CONT, b"a")), 1002),
+    "compressed unasked": (b"\xc2\x81" + wire(binary(b"a"))[2:], 1002),
+    "too large in pieces": (
+        wire(Frame(Opcode.BINARY, b"a", fin=False), Frame(Opcode.CONT, b"x" * MOST)),
+        1009,
+    ),
+}
+
+
+# Masks are random: what is named by bytes would be another test in each process.
+@pytest.mark.parametrize("how", BROKEN)
+async def test_what_breaks_the_protocol_ends_as_it_does_in_the_library(how: str) -> None:
+    data, code = BROKEN[how]
     first = wire(binary(b"before"))
     for chunks in ([first + data], [first, data], [first + data[:3], data[3:]]):
         found = await said(chunks)
@@ -148,14 +167,21 @@ async def test_what_comes_with_the_request_is_heard(early: int) -> None:
 
 @pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536, 200_000])
 async def test_messages_of_any_size_go_out(size: int) -> None:
-    async def echo(client: ServerConnection) -> None:
-        async for message in client:
-            await client.send(message)
-
     async with (
         served(echo, Connection) as port,
         connect(f"ws://127.0.0.1:{port}", max_size=MOST, compression=None) as client,
     ):
         for message in (b"x" * size, "y" * size):
+            await client.send(message)
+            assert await client.recv() == message
+
+
+async def test_who_compresses_is_understood_and_answered_so() -> None:
+    async with (
+        served(echo, Connection, extensions=[ServerPerMessageDeflateFactory()]) as port,
+        connect(f"ws://127.0.0.1:{port}", max_size=MOST, compression="deflate") as client,
+    ):
+        assert client.protocol.extensions
+        for message in (b"x" * 5_000, "y" * 5_000, b"", "z"):
             await client.send(message)
             assert await client.recv() == message
