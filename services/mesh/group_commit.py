@@ -28,9 +28,6 @@ from services.mesh.posting import Counters, Posting, Store
 Entry = TypeVar("Entry")
 Result = TypeVar("Result")
 
-# When nobody of a crowd has come for so many seconds, though the loop had time for them and nothing is in
-# flight, nobody is on the way either.
-_QUIET = 0.003
 # A crowd goes in as many parts as may be in flight, but in no more than this: each has its price.
 _PARTS = 3
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -96,9 +93,9 @@ class GroupCommit(Generic[Entry, Result]):
         self._in_flight = 0
         self._aboard = 0
         self._flights: set[asyncio.Task[None]] = set()
-        # The wait for more: its timer and when that is due, when it began and who had come at the last look.
+        # The wait for more: its timer, when it began and who had come at the last look.
         self._timer: asyncio.TimerHandle | None = None
-        self._since = self._due = 0.0
+        self._since = 0.0
         self._seen = 0
         # So many need not wait for more.
         self._wanted = limits.enough
@@ -201,17 +198,17 @@ class GroupCommit(Generic[Entry, Result]):
         now, wait = self._clock(), SLICE
         if self._gathering.is_crowd:
             wait = self._gathering.rest(now)
-            goes, wait = wait <= 0, min(wait, _QUIET)
+            goes = wait <= 0
         else:
             goes = not self._in_flight and not self._gathering.opens(now, ready)
         if goes or ready >= self._wanted or self._closing:
             self._depart(now)
         elif self._timer is None:
             self._since = now
-            self._wait_on(wait, now)
+            self._wait_on(wait)
 
-    def _wait_on(self, seconds: float, now: float) -> None:
-        self._seen, self._due = self._arrived, now + seconds
+    def _wait_on(self, seconds: float) -> None:
+        self._seen = self._arrived
         self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
 
     def _look(self) -> None:
@@ -222,18 +219,17 @@ class GroupCommit(Generic[Entry, Result]):
             return
         now = self._clock()
         wait = SLICE
-        quiet = self._arrived == self._seen and not self._in_flight
         if self._gathering.is_crowd:
-            rest = self._gathering.rest(now)
-            # Timers may be a little early; one that is late had a loop without time, which sees nobody come.
-            goes = rest < SLICE or (quiet and now - self._due < SLICE)
-            wait = min(rest, _QUIET)
+            wait = self._gathering.rest(now)
+            # Timers may be a little early.
+            goes = wait < SLICE
         else:
+            quiet = self._arrived == self._seen and not self._in_flight
             goes = quiet or now - self._since >= self._limits.window
         if goes:
             self._depart(now)
         else:
-            self._wait_on(wait, now)
+            self._wait_on(wait)
 
     def _depart(self, now: float) -> None:
         self.counters.last_window = now - self._since if self._since else 0.0
