@@ -73,10 +73,9 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.register_profile("long", max_examples=600, deadline=None)
     hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
     # What a developer has set for a stack is not meant for tests.
-    for name in [
-        one for one in os.environ if one.startswith("SAMPAN_") and not one.startswith("SAMPAN_TEST_")
-    ]:
-        del os.environ[name]
+    for name in tuple(os.environ):
+        if name.startswith("SAMPAN_") and not name.startswith("SAMPAN_TEST_"):
+            del os.environ[name]
     if not hasattr(config, "workerinput"):
         os.environ[RUN] = tempfile.mkdtemp(prefix="sampan-test-")
         os.environ["GRPC_VERBOSITY"] = "ERROR"

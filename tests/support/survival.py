@@ -161,11 +161,14 @@ async def lost(stack: Stack, people: list[Acknowledged]) -> list[str]:
 
 async def _answer(clients: Clients, verb: str, path: str, **how: Any) -> httpx.Response:
     """What a call comes to. One that cannot be answered just now is made again: nothing is lost for that."""
-    give_up = time.monotonic() + SETTLED_WITHIN
-    while True:
-        reply = await clients.http.request(verb, path, **how)
-        if reply.status_code not in _REFUSED or time.monotonic() > give_up:
-            return reply
+    replies: list[httpx.Response] = []
+
+    async def is_known() -> bool:
+        replies.append(await clients.http.request(verb, path, **how))
+        return replies[-1].status_code not in _REFUSED
+
+    await until(is_known, True, within=SETTLED_WITHIN)
+    return replies[-1]
 
 
 async def events_settled(stack: Stack) -> None:

@@ -88,7 +88,7 @@ async def said(
         for chunk in chunks:
             writer.write(chunk)
             await writer.drain()
-            # Each is read alone.
+            # Most are read alone then.
             await asyncio.sleep(0)
         with contextlib.suppress(ConnectionError):
             async with asyncio.timeout(10):

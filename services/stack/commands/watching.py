@@ -40,11 +40,8 @@ def health(
         unwell = [row[0] for row in found if row[2] != "healthy"]
         if unwell:
             home, _ = this_home()
-            is_up = home.root.is_dir() and home.held()
-            next_step = (
-                f"Look at its log: ./scripts/sampan logs {unwell[0]}" if is_up else "Start it: ./scripts/up"
-            )
-            typer.echo(next_step, err=True)
+            see_log = f"Look at its log: ./scripts/sampan logs {unwell[0]}"
+            typer.echo(see_log if home.held() else "Start it: ./scripts/up", err=True)
             raise typer.Exit(UNHEALTHY)
 
 
