@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+# Lengths and numbers below this are looked up.
+_FEW = 0x800
+
 
 def varint(value: int) -> bytes:
     """A number that is not negative, or a length, as protobuf writes it."""
-    if value < 0x80:
-        return _SMALL[value]
-    if value < 0x4000:
-        return bytes((value & 0x7F | 0x80, value >> 7))
+    if value < _FEW:
+        return _VARINTS[value]
+    return _varint(value)
+
+
+def _varint(value: int) -> bytes:
     found = bytearray()
     while value >= 0x80:
         found.append(value & 0x7F | 0x80)
@@ -23,12 +28,13 @@ def varint(value: int) -> bytes:
     return bytes(found)
 
 
-_SMALL = tuple(bytes((value,)) for value in range(0x80))
+_VARINTS = tuple(map(_varint, range(_FEW)))
 
 
 def part(tag: bytes, value: bytes) -> bytes:
     """A field of bytes, a text or a message. `tag` is the number of the field << 3, and 2."""
-    return b"".join((tag, varint(len(value)), value))
+    size = len(value)
+    return b"".join((tag, _VARINTS[size] if size < _FEW else _varint(size), value))
 
 
 # What is written together has few stamps.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from services.mesh.load import fullness
+
 # Seconds between two looks at who has come: the resolution of the loop's timers.
 SLICE = 0.001
 # So many must be expected in a window for a wait to be worth it: 1,000 a second when it is 4 ms.
@@ -14,8 +16,6 @@ _NEW = 0.5
 CROWD = 16
 # Windows between two batches of a crowd, unless a part is there before, where the loop has time.
 _PACE = 2
-# A loop that works for less of its time has time; for more, it has none left.
-_BUSY, _FULL = 0.5, 0.8
 
 
 class Gathering:
@@ -55,9 +55,8 @@ class Gathering:
 
     def departs(self, now: float, arrived: int, load: float) -> None:
         """A batch departs; `arrived` requests have ever come, and the loop works for `load` of its time."""
-        fullness = min(1.0, max(0.0, (load - _BUSY) / (_FULL - _BUSY)))
         quick = _PACE * self._window
-        self._pace = quick + (self._slow - quick) * fullness
+        self._pace = quick + (self._slow - quick) * fullness(load)
         elapsed = max(now - self._departed, SLICE / 10)
         self._rate += _NEW * ((arrived - self._arrived) / elapsed - self._rate)
         self._departed, self._arrived = now, arrived

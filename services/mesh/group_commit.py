@@ -28,6 +28,11 @@ from services.mesh.posting import Counters, Posting, Store
 Entry = TypeVar("Entry")
 Result = TypeVar("Result")
 
+# When nobody has come for so many seconds, nor in so many turns of the loop after that, nobody is on the way
+# either: one turn reads from the network, the next wakes who reads, the last has them here. But who waits for
+# an answer may be back with the next request, unseen for a while.
+_QUIET = 0.003
+_TURNS = 3
 # A crowd goes in as many parts as may be in flight, but in no more than this: each has its price.
 _PARTS = 3
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -93,10 +98,12 @@ class GroupCommit(Generic[Entry, Result]):
         self._in_flight = 0
         self._aboard = 0
         self._flights: set[asyncio.Task[None]] = set()
-        # The wait for more: its timer, when it began and who had come at the last look.
-        self._timer: asyncio.TimerHandle | None = None
+        # The wait for more: what looks again, when it began, and who had come at the last look.
+        self._timer: asyncio.Handle | None = None
         self._since = 0.0
         self._seen = 0
+        # When the last caller came who waits for the answer.
+        self._asked = -math.inf
         # So many need not wait for more.
         self._wanted = limits.enough
         # A batch departs, but has not taken its entries yet.
@@ -131,6 +138,7 @@ class GroupCommit(Generic[Entry, Result]):
             ends = math.inf if current is None else current.ends
         future: asyncio.Future[Result | SampanError] = asyncio.get_running_loop().create_future()
         waiting = self._enter(entry, lane, ends, future)
+        self._asked = waiting.since
         try:
             answer = await future
         except asyncio.CancelledError:
@@ -198,7 +206,7 @@ class GroupCommit(Generic[Entry, Result]):
         now, wait = self._clock(), SLICE
         if self._gathering.is_crowd:
             wait = self._gathering.rest(now)
-            goes = wait <= 0
+            goes, wait = wait <= 0, min(wait, _QUIET)
         else:
             goes = not self._in_flight and not self._gathering.opens(now, ready)
         if goes or ready >= self._wanted or self._closing:
@@ -211,8 +219,11 @@ class GroupCommit(Generic[Entry, Result]):
         self._seen = self._arrived
         self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
 
-    def _look(self) -> None:
-        """A part of the wait is over. It goes on while more come, and next to another batch to its end."""
+    def _look(self, turns: int = _TURNS) -> None:
+        """A part of the wait is over. It goes on while more come, and next to another batch to its end.
+
+        In so many `turns` nobody may come for a crowd to be over.
+        """
         self._timer = None
         if not self._lanes.ready or self._in_flight >= self._limits.parallel or self._closed:
             self._stop_timer()
@@ -220,9 +231,15 @@ class GroupCommit(Generic[Entry, Result]):
         now = self._clock()
         wait = SLICE
         if self._gathering.is_crowd:
-            wait = self._gathering.rest(now)
+            rest = self._gathering.rest(now)
             # Timers may be a little early.
-            goes = wait < SLICE
+            goes = rest < SLICE
+            if not goes and self._is_quiet(now):
+                if turns:
+                    self._timer = asyncio.get_running_loop().call_soon(self._look, turns - 1)
+                    return
+                goes = True
+            wait = min(rest, _QUIET)
         else:
             quiet = self._arrived == self._seen and not self._in_flight
             goes = quiet or now - self._since >= self._limits.window
@@ -230,6 +247,10 @@ class GroupCommit(Generic[Entry, Result]):
             self._depart(now)
         else:
             self._wait_on(wait)
+
+    def _is_quiet(self, now: float) -> bool:
+        """Whether nobody came since the last look, and nobody may be back who was just answered."""
+        return self._arrived == self._seen and now - self._asked > self._limits.slow
 
     def _depart(self, now: float) -> None:
         self.counters.last_window = now - self._since if self._since else 0.0

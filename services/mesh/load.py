@@ -8,6 +8,8 @@ from services.mesh.clock import Clock
 
 # Seconds over which it is measured; a question in between gets what was measured last.
 _SPAN = 0.05
+# Who works for less of its time has time; for more, there is none left.
+_BUSY, _FULL = 0.5, 0.8
 
 
 class Load:
@@ -29,3 +31,8 @@ class Load:
             self._share = (used - self._used) / elapsed
             self._since, self._used = now, used
         return self._share
+
+
+def fullness(share: float) -> float:
+    """0 where a thread that works for such a share of its time has time, 1 where it has none left."""
+    return min(1.0, max(0.0, (share - _BUSY) / (_FULL - _BUSY)))

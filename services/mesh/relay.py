@@ -9,7 +9,7 @@ loses the other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,6 +21,7 @@ from structlog.typing import FilteringBoundLogger
 
 from services.mesh import faults, trace
 from services.mesh.bus import BUS_ERRORS, TIMEOUT, Bus
+from services.mesh.load import Load, fullness
 from services.mesh.resting import rest
 from services.mesh.settings import MeshSettings
 from services.mesh.subjects import stream_of
@@ -123,8 +124,8 @@ class Relay:
 
     The connection must be straight to the server, or through a pooler in session mode: it holds a lock. Of
     all subjects of the context the stream has `subjects`, if there are some. After each batch of `most` the
-    relay rests for `gather` seconds, and `ease` times as long as the batch took, but never longer than
-    LONGEST_REST: it may leave the loop to others.
+    relay rests for `gather` seconds; where `load` says that the loop has no time left, `ease` times as long
+    as the batch took, too, but never longer than LONGEST_REST.
     """
 
     def __init__(
@@ -143,6 +144,7 @@ class Relay:
         ease: float = 0.0,
         duplicates_seconds: float = DUPLICATES_SECONDS,
         look_seconds: float = LOOK_SECONDS,
+        load: Callable[[], float] | None = None,
     ) -> None:
         self._url = url
         self._context = context
@@ -152,6 +154,7 @@ class Relay:
         self._most = most
         self._gather = gather
         self._ease = ease
+        self._load = Load().share if load is None else load
         self._mesh = mesh
         self._log = log
         self._timeout = timeout
@@ -226,7 +229,8 @@ class Relay:
             elif not more:
                 await rest(self._woken, self._mesh.relay_poll_seconds)
             if self._gather or self._ease:
-                await asyncio.sleep(self._gather + min(self._ease * took, LONGEST_REST))
+                eased = self._ease * took * fullness(self._load())
+                await asyncio.sleep(self._gather + min(eased, LONGEST_REST))
 
     async def _batch(self, connection: asyncpg.Connection, rows: Sequence[Row]) -> bool:
         """Publishes rows and marks those that were acknowledged; whether that were all."""

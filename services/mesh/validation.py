@@ -188,10 +188,10 @@ def _fits_text(own: rules.StringRules) -> Fits:
     if said.keys() - {"min_len", "max_len", "pattern"}:
         return _never
     least, most = said.get("min_len", 0), said.get("max_len", 1 << 31)
-    found = _pattern(said["pattern"]) if "pattern" in said else _always
-    if found is None:
-        return _never
-    if said.keys() == {"pattern"}:
+    if "pattern" not in said:
+        return lambda value: least <= len(value) <= most
+    found = _pattern(said["pattern"])
+    if found is _never or said.keys() == {"pattern"}:
         return found
     return lambda value: least <= len(value) <= most and found(value)
 
@@ -206,19 +206,18 @@ def _matches_uuid(value: str) -> bool:
     return _UUID.fullmatch(value) is not None
 
 
-def _pattern(said: str) -> Fits | None:
-    """Whether a pattern surely matches; None for those that are not known to mean the same to Python."""
+def _pattern(said: str) -> Fits:
+    """Whether a pattern surely matches; never those that are not known to mean the same to Python."""
     pattern = said
     if "[" not in said:
         for theirs, ours in _CLASSES:
             pattern = pattern.replace(theirs, ours)
-    if _OTHER_DIALECT.search(pattern):
-        return None
-    found = re.compile(pattern, re.ASCII).search
-    if "$" not in said:
-        return found
-    # Python's `$` also stands before a line's end.
-    return lambda value: found(value) and "\n" not in value
+    if _OTHER_DIALECT.search(pattern) or "$" in pattern[:-1]:
+        return _never
+    if pattern.endswith("$"):
+        # Python's `$` also stands before a line's end.
+        pattern = pattern[:-1] + r"\Z"
+    return re.compile(pattern, re.ASCII).search
 
 
 def _fits_integer(own: Any) -> Fits:

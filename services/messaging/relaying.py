@@ -73,7 +73,7 @@ class LogSource:
         self._asked_at = now
         if len(self._behind) < _DIALOGS:
             await self._look(connection)
-        some = dict(itertools.islice(self._behind.items(), _DIALOGS))
+        some = dict(itertools.islice(self._behind.items(), min(_DIALOGS, most)))
         if not some:
             return (), self._after is not None
         rows = await repository_relay.following(connection, list(some), max(1, most // len(some)))

@@ -17,6 +17,7 @@ from services.mesh import faults as points
 from services.mesh.app import App
 from services.mesh.bus import flushed
 from services.messaging.live import wire
+from services.messaging.relaying import LogSource
 from services.stack.pki import Pki
 from tests.support import faults
 from tests.support.bus import NatsServer, kept_in, nats_server
@@ -149,6 +150,20 @@ async def test_what_many_write_at_once_is_told_without_gaps_in_the_order_of_each
     )
     await all_told(tables)
     assert versions(await told(nats)) == {dialog.id: list(range(1, 42)) for dialog in dialogs}
+
+
+async def test_no_more_events_are_taken_at_once_than_the_relay_asks_for(
+    live: Chat, tables: asyncpg.Connection
+) -> None:
+    ann, bob, *others = await live.people(7)
+    for other in others:
+        await ann.group(bob, other)
+    await all_told(tables)
+    async with tables.transaction():
+        await tables.execute("TRUNCATE relayed")
+        rows, more = await LogSource().fetch(tables, 3)
+    assert len(rows) == 3
+    assert more
 
 
 async def test_what_is_told_live_is_kept_by_no_stream(

@@ -89,6 +89,14 @@ def submit(group: GroupCommit[Entry, int], entry: Entry) -> asyncio.Task[int]:
     return asyncio.ensure_future(group.submit(entry, lane=entry.lane))
 
 
+def enter(
+    group: GroupCommit[Entry, int], entry: Entry, ends: float = math.inf
+) -> asyncio.Future[int | SampanError]:
+    future: asyncio.Future[int | SampanError] = asyncio.get_running_loop().create_future()
+    group.enter(entry, lane=entry.lane, ends=ends, answer=future)
+    return future
+
+
 async def answers_of(*tasks: asyncio.Task[int]) -> list[Any]:
     """What tasks gave; of errors their type."""
     answers = await asyncio.gather(*tasks, return_exceptions=True)
@@ -174,6 +182,25 @@ async def test_of_a_crowd_one_half_is_committed_while_the_other_comes() -> None:
     await asyncio.gather(*one_half)
 
 
+async def test_the_last_of_a_crowd_go_when_nobody_is_on_the_way_unless_some_wait_for_answers() -> None:
+    store = Memory()
+    # Their pace alone would never let them go.
+    group = GroupCommit(store, limits=Limits(parallel=2, window=3600), load=IDLE, clock=lambda: 1.0)
+    for _ in range(2):
+        await asyncio.wait([enter(group, Entry(lane)) for lane in range(40)])
+    few = [enter(group, Entry(lane)) for lane in range(5)]
+    await turns()
+    assert [len(batch) for batch in store.batches] == [40, 40]
+    await asyncio.wait(few)
+    assert [len(batch) for batch in store.batches] == [40, 40, 5]
+    # Who was just answered may be back at once.
+    waiting = [submit(group, Entry(lane)) for lane in range(5)]
+    done, _ = await asyncio.wait(waiting, timeout=0.05)
+    assert not done
+    await group.close(grace=5)
+    assert await answers_of(*waiting) == [0] * 5
+
+
 def test_a_crowd_goes_in_parts_or_at_a_pace_as_long_as_it_is_one() -> None:
     gathering = Gathering(window=0.004, slow=0.032, enough=64, parts=2)
     assert not gathering.is_crowd
@@ -248,17 +275,11 @@ async def test_of_a_crowd_that_is_slow_the_first_do_not_wait_long() -> None:
 async def test_who_cancels_its_future_is_left_out_of_the_batch() -> None:
     store = Memory(gate=asyncio.Event())
     group = GroupCommit(store, limits=Limits(parallel=1))
-
-    def enter(entry: Entry, ends: float = math.inf) -> asyncio.Future[int | SampanError]:
-        future: asyncio.Future[int | SampanError] = asyncio.get_running_loop().create_future()
-        group.enter(entry, lane=0, ends=ends, answer=future)
-        return future
-
-    first = enter(Entry(0, 1))
+    first = enter(group, Entry(0, 1))
     await turns()
-    gone = enter(Entry(0, 2))
-    late = enter(Entry(0, 3), -math.inf)
-    last = enter(Entry(0, 4, poisoned=True))
+    gone = enter(group, Entry(0, 2))
+    late = enter(group, Entry(0, 3), -math.inf)
+    last = enter(group, Entry(0, 4, poisoned=True))
     gone.cancel()
     store.outcome = lambda batch: NotFound() if batch[0].poisoned else None
     assert store.gate is not None

@@ -15,7 +15,7 @@ from services.mesh.call import Call
 from services.mesh.deadline import Deadlines
 from services.mesh.errors import DeadlineExceeded, Internal, InvalidArgument, SampanError
 from services.mesh.lanes import Answer
-from services.mesh.policy import method_at
+from services.mesh.policy import Method, method_at
 from services.messaging.domain import Draft
 from services.messaging.errors import FrameFlood, FrameInvalid
 from services.messaging.live import frames
@@ -24,13 +24,13 @@ from services.messaging.live.stream import Session
 from services.messaging.live.turns import Turns
 from services.messaging.posting import Posted
 
-# Frames that all streams take in one turn of the loop: about 3 ms.
-_TURN = 64
+# Frames that all streams take in one turn of the loop: about 5 ms.
+_TURN = 128
 # The contract says so.
 MOST_BYTES = 256 * 1024
 # What each frame stands for.
 _METHODS = {
-    frame: f"/sampan.messaging.v1.MessagingService/{method}"
+    frame: method_at(f"/sampan.messaging.v1.MessagingService/{method}")
     for frame, method in (
         ("send", "SendMessage"),
         ("read", "MarkRead"),
@@ -39,7 +39,7 @@ _METHODS = {
     )
 }
 # Seconds that a frame may take: what the contract gives the shortest of the methods.
-_SECONDS = min(method_at(path).deadline or math.inf for path in _METHODS.values())
+_SECONDS = min(method.deadline or math.inf for method in _METHODS.values())
 
 
 class Writer(Protocol):
@@ -63,7 +63,7 @@ class Writer(Protocol):
 
 
 # Counts one call of a method by a person. Raises RateLimited, or the awaitable does.
-Count = Callable[[str, Call], Awaitable[None] | None]
+Count = Callable[[Method, Call], Awaitable[None] | None]
 # Notes what nobody foresaw.
 Crashed = Callable[[BaseException], None]
 
@@ -80,7 +80,7 @@ class Desk:
         self.most = most
         self.frames_per_second = frames_per_second
         # Until the process says what counts calls, nothing is counted.
-        self.count: Count = lambda _path, _call: None
+        self.count: Count = lambda _method, _call: None
         self.deadlines = Deadlines()
         self.turns = Turns(_TURN)
 

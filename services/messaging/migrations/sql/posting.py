@@ -116,13 +116,15 @@ END $$
 # dialog, `p_lasts` its last entry, `p_marks` the last text of a sender in a dialog.
 #
 # Of an empty table no index looks better than another, and the wrong one walks the whole dialog: what is
-# answered is looked up only where there is something (`OFFSET 0` keeps that condition in front).
+# answered is looked up only where there is something (`OFFSET 0` keeps that condition in front), and the
+# condition of `members_rank_idx` is said in other words, so that members are found by their key. Who blocks
+# whom in a dialog is looked up only when one of the senders blocks or is blocked at all.
 #
 # When an entry cannot be written, nothing is, and post_messages says of each what there is to say. The lock
 # is taken within the block that may be rolled back: a row that is locked outside of it and changed inside
 # would need a multixact.
 WRITE_MESSAGES = """
-CREATE FUNCTION write_messages(
+CREATE OR REPLACE FUNCTION write_messages(
     p_dialogs uuid[], p_senders uuid[], p_keys text[], p_types text[], p_texts text[], p_attributes text[],
     p_replies bigint[], p_threads bigint[], p_files text[], p_mentions text[], p_hashes bytea[],
     p_places integer[], p_lasts boolean[], p_marks boolean[]
@@ -135,6 +137,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_now timestamptz;
+    v_blocks boolean;
     v_found boolean;
     v_seqs bigint[];
     v_numbers bigint[];
@@ -144,6 +147,8 @@ DECLARE
 BEGIN
     PERFORM FROM dialogs WHERE id = ANY (p_dialogs) ORDER BY id FOR NO KEY UPDATE;
     v_now := clock_timestamp();
+    v_blocks := EXISTS (SELECT FROM blocks WHERE blocker = ANY (p_senders))
+        OR EXISTS (SELECT FROM blocks WHERE blocked = ANY (p_senders));
     IF p_replies IS NOT NULL OR p_threads IS NOT NULL THEN
         SELECT array_agg(coalesce(root.thread_seq, root.seq) ORDER BY g.ord),
             bool_and((g.reply_to IS NULL OR reply.seq IS NOT NULL)
@@ -183,10 +188,13 @@ BEGIN
         AS g (dialog_id, sender_id, key, type, body, attributes, reply_to, root, files, called, hash,
             place, is_last, marks, ord)
         JOIN dialogs d ON d.id = g.dialog_id AND d.closed_at IS NULL
-        JOIN members m ON m.dialog_id = g.dialog_id AND m.user_id = g.sender_id AND m.left_seq IS NULL
-        LEFT JOIN spent_ids spent ON d.first_seq > 1 AND spent.dialog_id = g.dialog_id
-            AND spent.sender_id = g.sender_id AND spent.client_message_id = g.key
-        WHERE spent.seq IS NULL AND (d.kind <> 1 OR g.type <> 'text' OR NOT EXISTS (
+        JOIN members m ON m.dialog_id = g.dialog_id AND m.user_id = g.sender_id
+            AND coalesce(m.left_seq, 0) = 0
+        LEFT JOIN LATERAL (
+            SELECT s.seq FROM spent_ids s WHERE d.first_seq > 1 AND s.dialog_id = g.dialog_id
+                AND s.sender_id = g.sender_id AND s.client_message_id = g.key OFFSET 0
+        ) AS spent ON true
+        WHERE spent.seq IS NULL AND (NOT v_blocks OR d.kind <> 1 OR g.type <> 'text' OR NOT EXISTS (
             SELECT FROM members o JOIN blocks b
             ON (b.blocker = o.user_id AND b.blocked = g.sender_id)
                 OR (b.blocker = g.sender_id AND b.blocked = o.user_id)
