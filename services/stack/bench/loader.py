@@ -207,6 +207,23 @@ class Loader:
         failures = sum(talker.failures for talker in talkers)
         return summary(tally.latencies, failures, time.perf_counter() - begun), talkers[0].sample
 
+    async def calls_at_once(
+        self, target: Target, *, seconds: float, connections: int, calls: int
+    ) -> tuple[Round, bytes]:
+        """So many calls at once, again and again, each time when all have ended."""
+        clients = await self._opened(target, connections, lambda number: Client(target, number))
+        for client in clients:
+            client.reset()
+        begun = time.perf_counter()
+        while time.perf_counter() - begun < seconds:
+            for client in clients:
+                client.idle.clear()
+                client.send(calls // connections)
+            await asyncio.gather(*(settled(client) for client in clients))
+        took = time.perf_counter() - begun
+        latencies = [latency for client in clients for latency in client.latencies]
+        return summary(latencies, sum(client.failures for client in clients), took), clients[0].sample
+
     async def hold(self, target: Target, *, connections: int, streams: int) -> int:
         """Opens streams and keeps them; how many have been answered."""
         return sum(one.opened for one in await self._listeners(target, connections, streams))

@@ -14,6 +14,7 @@ import grpc
 from sampan.messaging.v1 import frame_pb2, message_pb2
 from sampan.messaging.v1 import messaging_service_pb2 as api
 from sampan.messaging.v1.messaging_service_pb2_grpc import MessagingServiceStub
+from services.stack.bench.at_once import deliveries
 from services.stack.bench.measuring import Case, Effort, Tell, chosen, interleaved
 from services.stack.bench.rig import PEOPLE, People, Rig
 from services.stack.bench.statistics import Figure, Round, rate_figure
@@ -29,7 +30,6 @@ WORDS = " Are you there? The boat leaves from the pier at half past six, bring t
 PIPELINED = 8
 # Listeners by figure: people, each with a connection, and streams on each.
 AUDIENCES = {"fanout_1": (1, 1), "fanout_100": (5, 20), "fanout_1000": (25, 40)}
-AT_ONCE = 1_000
 STREAMS_PER_CONNECTION = 100
 MILLION = 1_000_000
 DELIVERY, AMONG_MILLION = "messaging.delivery_1000_at_once", "messaging.send_among_million"
@@ -67,7 +67,7 @@ def messaging(rig: Rig, effort: Effort, tell: Tell) -> list[Figure]:
     few = [unary.sparse(), echo.sparse()]
     cases = [unary, echo, *few, connect_case(rig, cast, effort), *fan_out_cases(rig, cast)]
     figures += rates(rig, chosen(cases, effort, {}), effort, tell)
-    figures += [at_once(rig, target, effort, tell) for target in at_once_targets(rig, cast, effort)]
+    figures += deliveries(rig, at_once_targets(rig, cast, effort), effort, tell)
     return figures + idle_streams(rig, cast, effort, tell)
 
 
@@ -248,26 +248,6 @@ def at_once_targets(rig: Rig, cast: Cast, effort: Effort) -> list[Target]:
         door = rig.rest_target(SOCKETS, urlsplit(rig.state.edge).netloc, path)
         found.append(replace(door, tokens=cast.talkers.tokens, messages=straight_in.messages))
     return found
-
-
-def at_once(rig: Rig, target: Target, effort: Effort, tell: Tell) -> Figure:
-    """How long messages take from one person to the other when 1000 are sent at the same moment."""
-    tell(f"sends {AT_ONCE} messages at once, again and again: {target.name}")
-    rounds = []
-    for number in range(effort.rounds + 1):
-        found, _ = rig.loader.round(
-            "burst",
-            {"target": target},
-            seconds=effort.seconds,
-            connections=PEOPLE,
-            messages=AT_ONCE,
-            receivers=2,
-        )
-        # The first warms up.
-        rounds += [found] if number else []
-    rig.loader.release(target)
-    p99 = median(one.p99_ms for one in rounds)
-    return Figure("messaging", target.name, p99, "ms p99", target=100.0, rounds=tuple(rounds))
 
 
 def idle_streams(rig: Rig, cast: Cast, effort: Effort, tell: Tell) -> list[Figure]:
