@@ -184,9 +184,14 @@ class Line(Device, ABC):
         waiting = self._waiting[frame.ref] = asyncio.get_running_loop().create_future()
         try:
             await self.say(frame)
-            return await asyncio.wait_for(waiting, within)
+            # Not by `wait_for`: it forgets that it was cancelled when the answer came in the same moment.
+            async with asyncio.timeout(within):
+                return await waiting
         finally:
             del self._waiting[frame.ref]
+            if waiting.done() and not waiting.cancelled():
+                # Fetched, also where `say` has failed before.
+                waiting.exception()
 
     async def is_refused(self, within: float = 20) -> Refused:
         """Waits until it was told no: before the stream, or by its first frame."""
