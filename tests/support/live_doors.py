@@ -98,7 +98,8 @@ class ConnectLine(GrpcLine):
         if self._greeted is None:
             raise ConnectionError("there is no stream")
         try:
-            await self._greeted.write(frame)
+            # Who is cancelled while it writes would have the whole call cancelled, and what it hears with it.
+            await asyncio.shield(self._greeted.write(frame))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
             raise ConnectionError(str(error)) from error
 
