@@ -123,9 +123,9 @@ class Relay:
     """One for each service that publishes, in each of its processes. `url` is that of the running role.
 
     The connection must be straight to the server, or through a pooler in session mode: it holds a lock. Of
-    all subjects of the context the stream has `subjects`, if there are some. After each batch of `most` the
-    relay rests for `gather` seconds; where `load` says that the loop has no time left, `ease` times as long
-    as the batch took, too, but never longer than LONGEST_REST.
+    all subjects of the context the stream has `subjects`, if there are some. After a batch of `most` the
+    relay rests where `load` says that the loop has no time left: `ease` times as long as the batch took, but
+    never longer than LONGEST_REST. When there are no more events it rests for `gather` seconds, too.
     """
 
     def __init__(
@@ -230,7 +230,7 @@ class Relay:
                 await rest(self._woken, self._mesh.relay_poll_seconds)
             if self._gather or self._ease:
                 eased = self._ease * took * fullness(self._load())
-                await asyncio.sleep(self._gather + min(eased, LONGEST_REST))
+                await asyncio.sleep(min(eased, LONGEST_REST) + (0 if more else self._gather))
 
     async def _batch(self, connection: asyncpg.Connection, rows: Sequence[Row]) -> bool:
         """Publishes rows and marks those that were acknowledged; whether that were all."""
