@@ -133,6 +133,16 @@ async def test_a_backlog_goes_out_in_the_order_in_which_it_was_written(
         assert await in_stream(client) == [str(one.id) for one in events]
 
 
+async def test_a_relay_lets_events_gather_only_when_it_has_caught_up(
+    server: NatsServer, database: Database, identity_database: Clone, owner: asyncpg.Connection
+) -> None:
+    await write(database, Outbox(nobody), *(event() for _ in range(10)))
+    async with on_bus(server, "identity") as bus:
+        await bus.connected()
+        async with relaying(identity_database, bus, QUICK, most=3, gather=3600):
+            await drained(owner)
+
+
 async def test_rows_wait_while_nats_is_away(
     server: NatsServer, database: Database, identity_database: Clone, owner: asyncpg.Connection
 ) -> None:
