@@ -33,6 +33,7 @@ _VARINTS = tuple(map(_varint, range(_FEW)))
 
 def part(tag: bytes, value: bytes) -> bytes:
     """A field of bytes, a text or a message. `tag` is the number of the field << 3, and 2."""
+    # Not by `varint`: to call it costs as much as all of this.
     size = len(value)
     return b"".join((tag, _VARINTS[size] if size < _FEW else _varint(size), value))
 

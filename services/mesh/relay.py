@@ -9,7 +9,7 @@ loses the other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -124,8 +124,8 @@ class Relay:
 
     The connection must be straight to the server, or through a pooler in session mode: it holds a lock. Of
     all subjects of the context the stream has `subjects`, if there are some. After a batch of `most` the
-    relay rests where `load` says that the loop has no time left: `ease` times as long as the batch took, but
-    never longer than LONGEST_REST. When there are no more events it rests for `gather` seconds, too.
+    relay rests where the loop has no time left: `ease` times as long as the batch took, but never longer than
+    LONGEST_REST. When no more events are known it rests for `gather` seconds, too.
     """
 
     def __init__(
@@ -144,7 +144,6 @@ class Relay:
         ease: float = 0.0,
         duplicates_seconds: float = DUPLICATES_SECONDS,
         look_seconds: float = LOOK_SECONDS,
-        load: Callable[[], float] | None = None,
     ) -> None:
         self._url = url
         self._context = context
@@ -154,7 +153,7 @@ class Relay:
         self._most = most
         self._gather = gather
         self._ease = ease
-        self._load = Load().share if load is None else load
+        self._load = Load()
         self._mesh = mesh
         self._log = log
         self._timeout = timeout
@@ -229,8 +228,9 @@ class Relay:
             elif not more:
                 await rest(self._woken, self._mesh.relay_poll_seconds)
             if self._gather or self._ease:
-                eased = self._ease * took * fullness(self._load())
-                await asyncio.sleep(min(eased, LONGEST_REST) + (0 if more else self._gather))
+                eased = min(self._ease * took * fullness(self._load.share()), LONGEST_REST)
+                # A backlog need not gather; to look through all that there is for more is in no hurry.
+                await asyncio.sleep(eased + (0 if more and rows else self._gather))
 
     async def _batch(self, connection: asyncpg.Connection, rows: Sequence[Row]) -> bool:
         """Publishes rows and marks those that were acknowledged; whether that were all."""

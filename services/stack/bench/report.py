@@ -36,7 +36,7 @@ def _row(figure: Figure) -> tuple[str, ...]:
         _shown(figure.value),
         figure.unit,
         limit,
-        figure.limit_name or ("at most" if figure.target is not None else ""),
+        figure.limit_name if figure.target is None else "at most",
         f"{figure.ratio:.2f}" if figure.ratio is not None else "",
         *(str(told.get(name, "")) for name in ("p50_ms", "p95_ms", "p99_ms", "cpu_us")),
     )
